@@ -1,0 +1,33 @@
+# Everything runs from .venv, which `make setup` fills from PyPI; nothing else is needed but Python 3.11+.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup serve test check bench prices clean
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+serve: setup        ## start the gateway on 127.0.0.1:1726 (first run fetches the default weights)
+	$(BIN)/lilliput serve $(ARGS)
+
+test: setup         ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup        ## the gate before a commit: format, lint, types, house rules, fast tests; under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not slow' -n 2 $(ARGS)
+
+bench: setup        ## the quick benchmark: gateway, nginx and direct side by side, under 3 minutes
+	$(BIN)/python -m benchmarks $(ARGS)
+
+prices: setup       ## make the model snapshot anew from genai-prices
+	$(BIN)/python scripts/prices.py
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/work
