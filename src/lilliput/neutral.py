@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct, field, structs
 
 Role = Literal["system", "user", "assistant", "tool"]
 MediaKind = Literal["image", "audio", "video", "file"]
@@ -230,10 +230,11 @@ class Target(Struct, frozen=True, kw_only=True):
     clamp: dict[str, tuple[float, float]] = field(default_factory=dict)
     force: dict[str, Any] = field(default_factory=dict)
     allow_private: bool = False
+    id: str = ""
+    """`provider/model`, always: derived here once, since every request reads it."""
 
-    @property
-    def id(self) -> str:
-        return f"{self.provider}/{self.model}"
+    def __post_init__(self) -> None:
+        structs.force_setattr(self, "id", f"{self.provider}/{self.model}")
 
 
 class Call(Struct, frozen=True):

@@ -1,0 +1,194 @@
+"""An OpenAI answer on its way from a provider to an OpenAI client: bytes pass, and are watched.
+
+The path where both sides speak the same dialect. Each event's JSON is checked and forwarded as it came; nothing is
+translated here (that is `openai_answer`). Only usage that the client did not ask for is taken out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from lilliput.neutral import Problem
+from lilliput.wire import sse
+from lilliput.wire.openai_problem import invalid_answer, read_problem, truncated_answer
+
+_NULL_USAGE = b',"usage":null}'
+
+
+class _Choice(Struct, gc=False):
+    index: int | None = 0
+    finish_reason: str | int | None = None
+
+
+class _FirstChoice(Struct, gc=False):
+    index: int | None = 0
+    finish_reason: str | int | None = None
+    delta: dict[str, Any] | None = None
+    message: dict[str, Any] | None = None
+
+
+class _Groq(Struct, gc=False):
+    usage: dict[str, Any] | None = None
+
+
+class _Chunk(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    x_groq: _Groq | None = None
+
+
+class _FirstChunk(Struct, gc=False):
+    choices: list[_FirstChoice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    x_groq: _Groq | None = None
+
+
+class _Whole(Struct, gc=False):
+    choices: list[Raw] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+_first = msgspec.json.Decoder(_FirstChunk).decode
+_whole = msgspec.json.Decoder(_Whole).decode
+
+
+class Watch:
+    """One streamed answer: `feed` gives what may go to the client now, `end` what closes it.
+
+    Nothing comes out before the first real output (a role or a ping is none), so until `started` another provider
+    can still be asked. When the stream proves bad, `trouble` says how; bytes fed before that are good.
+    A finish reason for every choice proves that the answer is whole, and so does the provider's own [DONE].
+    """
+
+    __slots__ = ("_ask_usage", "_held", "_open", "_over", "_splitter", "done", "late", "started", "trouble", "usage")
+
+    def __init__(self, client_wants_usage: bool) -> None:
+        self._ask_usage = client_wants_usage
+        self._splitter = sse.Splitter()
+        self._held: list[bytes] = []
+        self._open: set[int | None] = set()
+        self._over: set[int | None] = set()
+        self.started = self.done = False
+        self.late = 0
+        self.trouble: Problem | None = None
+        self.usage: dict[str, Any] | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What of `chunk` the client may see now, b"" while nothing real has come."""
+        out = self._held
+        try:
+            for data in self._splitter.feed(chunk):
+                if self.done:
+                    self.late += 1
+                elif data == sse.DONE:
+                    if not self.started and not self._held and not self.usage:
+                        raise invalid_answer(b"", "it is empty")
+                    self.done = self.started = True
+                    out.append(data)
+                else:
+                    self._event(data, out)
+        except Problem as trouble:
+            self.trouble = trouble
+        if not self.started or not out:
+            return b""
+        self._held = []
+        return b"data: %b\n\n" % b"\n\ndata: ".join(out)
+
+    def end(self) -> bytes:
+        """What closes the answer after the provider ended its body in good order; sets `trouble` if it is not whole."""
+        out = b""
+        if not self.done and self._splitter.rest:
+            out = self.feed(b"\n\n")
+            if self.trouble:
+                self.trouble = truncated_answer()
+        if self.done or self.trouble:
+            return out
+        if not self._over >= self._open or not self._over:
+            came = self.started or self._held or self.usage
+            self.trouble = truncated_answer() if came else invalid_answer(b"", "it is empty")
+            return out
+        return out + self.feed(sse.event(sse.DONE))
+
+    def _event(self, data: bytes, out: list[bytes]) -> None:
+        """Checks one event, learns from it, and adds it to `out` unless the client is not to see it."""
+        try:
+            if not data.isascii():
+                data.decode()  # the decoder does not look at what it skips
+            chunk = _chunk(data) if self.started else _first(data)
+        except msgspec.ValidationError:
+            chunk = _loose(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise invalid_answer(data) from None
+        choices, usage = chunk.choices, chunk.usage
+        if not choices and chunk.error is not None:
+            raise read_problem(200, data)
+        if usage is None and chunk.x_groq is not None:
+            usage = chunk.x_groq.usage
+        if usage is not None:
+            self.usage = usage
+            if not choices and not self._ask_usage:
+                return
+        elif not self._ask_usage and data.endswith(_NULL_USAGE):
+            data = data[: -len(_NULL_USAGE)] + b"}"
+        for choice in choices or ():
+            self._open.add(choice.index)
+            if choice.finish_reason is not None and choice.finish_reason != "":
+                self._over.add(choice.index)
+                self.started = True
+            elif not self.started and isinstance(choice, _FirstChoice):
+                self.started = _says(choice)
+        out.append(data.replace(b"\n", b" ") if b"\n" in data else data)
+
+
+def whole(status: int, body: bytes) -> dict[str, Any] | None:
+    """The usage object of a unary chat answer, None without one.
+
+    Raises Problem for a body that is no JSON object, for an error inside a 200 and for an answer without choices.
+    """
+    try:
+        if not body.isascii():
+            body.decode()
+        reply = _whole(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise invalid_answer(body) from None
+    if not reply.choices:
+        if reply.error is not None:
+            raise read_problem(status, body)
+        if reply.choices is None:
+            raise invalid_answer(body, "it has no choices")
+    return reply.usage
+
+
+def _says(choice: _FirstChoice) -> bool:
+    """True when a chunk of an answer carries more than its role: text, reasoning, a tool call, sound."""
+    for part in (choice.delta, choice.message):
+        if part is not None and any(value for name, value in part.items() if name != "role"):
+            return True
+    return False
+
+
+def _loose(data: bytes) -> _FirstChunk:
+    """A chunk whose JSON is good but whose types are odd: only what is plainly there is taken."""
+    try:
+        fields = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise invalid_answer(data) from None
+    if not isinstance(fields, dict):
+        raise invalid_answer(data, "it is no object")
+    choices = fields.get("choices")
+    usage = fields.get("usage")
+    chunk = _FirstChunk(error=fields.get("error"), usage=usage if isinstance(usage, dict) else None, choices=[])
+    for c in choices if isinstance(choices, list) else ():
+        if isinstance(c, dict) and chunk.choices is not None:
+            finish, delta, index = c.get("finish_reason"), c.get("delta"), c.get("index")
+            finish = finish if isinstance(finish, str | int) else None
+            index = index if isinstance(index, int) else 0
+            chunk.choices.append(_FirstChoice(index, finish, delta if isinstance(delta, dict) else {"": delta}))
+    return chunk
