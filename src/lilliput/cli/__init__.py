@@ -1,0 +1,1 @@
+"""The `lilliput` command, one file a subcommand. `serve.py` is the composition root."""

@@ -1,0 +1,216 @@
+"""The `lilliput` command line: every command's words and options, on one page.
+
+What a command does is in its own module, imported when it runs; this page imports typer alone, and `--help` is fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import lilliput
+
+
+class _Root(TyperGroup):
+    """The outermost frame: a Problem is one line on stderr and exit 1; typer answers bad usage (2) and Ctrl-C (130)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from lilliput.cli.output import encode_leniently, say_error
+        from lilliput.neutral import Problem
+
+        encode_leniently()
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe shows here, not at exit, where nobody answers
+        except Problem as problem:
+            say_error(problem, sys.stderr)
+            raise typer.Exit(2 if problem.code == "usage" else 1) from None
+        except BrokenPipeError:
+            raise  # typer ends it quietly
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            say_error(Problem("server", f"{error.strerror or error}{where}"), sys.stderr)
+            raise typer.Exit(1) from None
+        return result
+
+
+_PLAIN: dict[str, Any] = {"rich_markup_mode": None, "no_args_is_help": True}  # rich would double the time of --help
+app = typer.Typer(
+    cls=_Root,
+    name="lilliput",
+    help="One endpoint for every language model, with a small one built in.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **_PLAIN,
+)
+key = typer.Typer(help="Make, list and revoke API keys.", **_PLAIN)
+app.add_typer(key, name="key")
+config = typer.Typer(help="Show the configuration that is in force.", **_PLAIN)
+app.add_typer(config, name="config")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration to read; else config.toml in LILLIPUT_HOME."),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lilliput {lilliput.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; else from the configuration.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0 takes any free one.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that answer.")] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Start the built-in model now, not at its first call.")] = False,
+    behind_tls: Annotated[
+        bool, typer.Option("--behind-tls", help="A proxy in front speaks TLS: a non-loopback host may be given.")
+    ] = False,
+) -> None:
+    """Start the gateway."""
+    from lilliput.cli.serve import serve as command
+
+    raise typer.Exit(command(config, host, port, workers, warm, behind_tls))
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Argument(help="Model to talk to.")] = "lilliput/smollm2-135m",
+    system: Annotated[str | None, typer.Option(help="System message.")] = None,
+    once: Annotated[str | None, typer.Option(metavar="TEXT", help="Say this, print the answer, leave.")] = None,
+    base: Annotated[
+        str | None, typer.Option(metavar="URL", envvar="LILLIPUT_BASE", help="Gateway's address, with its /v1.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Talk to a model through the running gateway. Ctrl-C stops an answer, Ctrl-D leaves."""
+    from lilliput.cli.chat import chat as command
+
+    if as_json and once is None:
+        raise typer.BadParameter("--json needs --once TEXT: a conversation is not one document")
+    command(os.environ, config, model, system, once, base, as_json)
+
+
+@app.command()
+def models(
+    provider: Annotated[str | None, typer.Option("--provider", "-p", help="Only this provider's.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also of providers that are not ready.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that can be called, with price and context."""
+    from lilliput.cli.models import models as command
+
+    command(os.environ, config, provider, every, as_json)
+
+
+@app.command()
+def providers(config: ConfigFile = None, as_json: Json = False) -> None:
+    """List the providers: ready, or which variable each one misses."""
+    from lilliput.cli.providers import providers as command
+
+    command(os.environ, config, as_json)
+
+
+@key.command("create")
+def key_create(
+    name: Annotated[str, typer.Option(help="A name to know it by.")] = "",
+    models: Annotated[str, typer.Option(metavar="A,B", help="Models it may call; else all.")] = "",
+    expires: Annotated[str, typer.Option(metavar="TIME", help="Lifetime: 90m, 12h, 30d, 8w; else for ever.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a key and print it: it is shown this once."""
+    from lilliput.cli.key import create
+
+    create(os.environ, name, models, expires, as_json)
+
+
+@key.command("list")
+def key_list(as_json: Json = False) -> None:
+    """List the keys, never their secrets."""
+    from lilliput.cli.key import listing
+
+    listing(os.environ, as_json)
+
+
+@key.command("revoke")
+def key_revoke(
+    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="The key's id, or its name if only one has it.")],
+    as_json: Json = False,
+) -> None:
+    """Revoke a key: its next request is refused."""
+    from lilliput.cli.key import revoke
+
+    revoke(os.environ, which, as_json)
+
+
+@key.command("dev")
+def key_dev() -> None:
+    """Print this machine's own key and nothing else, making it if need be."""
+    from lilliput.cli.key import dev
+
+    dev(os.environ)
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="Weights by name, a hub id, or a path to a GGUF file.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch a model's weights and check their hash."""
+    from lilliput.cli.pull import pull as command
+
+    command(os.environ, name, as_json)
+
+
+@app.command()
+def doctor(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Check what the gateway needs, with the fix of each fault. Exit 1 if any check fails."""
+    from lilliput.cli.doctor import doctor as command
+
+    raise typer.Exit(command(os.environ, config, as_json))
+
+
+@config.command("show")
+def config_show(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Print every setting in force, defaults included."""
+    from lilliput.cli.config import show
+
+    show(os.environ, config, as_json)
+
+
+@config.command("path")
+def config_path() -> None:
+    """Print where the configuration is read from."""
+    from lilliput.cli.config import path
+
+    path(os.environ)
+
+
+def run() -> None:
+    """The console script."""
+    app(prog_name="lilliput")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,246 @@
+"""`lilliput serve`: the composition root, where store, catalogue, engine and network become a gateway.
+
+`compose` makes one worker's parts; `serve` runs one or several workers behind one port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import uvloop
+from msgspec import Struct, structs
+
+from lilliput import __version__
+from lilliput.catalogue.load import LOCAL, Catalogue, load
+from lilliput.cli import embedded
+from lilliput.cli.output import one_line, say_error
+from lilliput.config import Config, Home, Server, home, read
+from lilliput.gateway import cold
+from lilliput.gateway.answer import Patience
+from lilliput.gateway.asgi import App, application, serve_cold
+from lilliput.gateway.exchange import exchange
+from lilliput.gateway.gates import Gate, Wake
+from lilliput.gateway.routes import Routes
+from lilliput.gateway.server import Limits, Listener
+from lilliput.gateway.upstream import Upstream
+from lilliput.gateway.visit import Visit
+from lilliput.neutral import Problem
+from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
+from lilliput.store.sqlite import SqliteStore
+
+
+class Parts(Struct):
+    """One worker, wired: what the raw server and the ASGI app share."""
+
+    gate: Gate
+    routes: Routes
+    cold: App
+    limits: Limits
+    catalogue: Catalogue
+    local_key: LocalKey
+    mini: embedded.Mini
+
+    @property
+    def app(self) -> App:
+        return application(self.gate, self.routes, self.cold)
+
+    async def answer(self, visit: Visit) -> None:
+        assert visit.route is not None
+        if visit.route.operation is not None:
+            await exchange(self.gate, visit.route.operation, visit)
+        else:
+            await serve_cold(self.cold, visit)
+
+
+@contextlib.asynccontextmanager
+async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncIterator[Parts]:
+    """One worker's parts, on the running loop; raises Problem for a home, keys or configuration that are not right."""
+    s = config.server
+    place.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    catalogue = load(config.providers, env, models=config.models, embedded=embedded.known(config))
+    store = SqliteStore(place.database)
+    upstream = Upstream(
+        asyncio.get_running_loop(),
+        Patience(
+            connect_s=s.connect_timeout_s,
+            first_byte_s=s.first_byte_timeout_s,
+            stall_s=s.stall_timeout_s,
+            total_s=s.total_timeout_s,
+        ),
+    )
+    mini = embedded.Mini(place, config)
+    try:
+        ring: KeyRing = await open_ring(store, place.pepper_file)
+        mine = await local_key(ring, place.local_key_file)
+        wake: dict[str, Wake] = {LOCAL: mini.wake}
+        gate = Gate(
+            upstream=upstream,
+            find_key=ring.find,
+            allows=allows,
+            target=catalogue.target,
+            models=catalogue.models,
+            wake=wake,
+            ready=lambda: _faults(catalogue, mini),
+            body_limit_bytes=s.body_limit_bytes,
+        )
+        routes = Routes()
+        limits = Limits(
+            head_bytes=s.header_limit_bytes,
+            header_count=s.header_limit_count,
+            header_timeout_s=s.header_timeout_s,
+            body_grace_s=s.body_timeout_s,
+            body_rate_bytes_s=s.body_rate_bytes_per_s,
+            idle_timeout_s=s.idle_timeout_s,
+            connections=s.max_connections,
+        )
+        yield Parts(gate, routes, cold.build(gate, routes), limits, catalogue, mine, mini)
+    finally:
+        await mini.stop()
+        upstream.close()
+        await store.close()
+
+
+def _faults(catalogue: Catalogue, mini: embedded.Mini) -> Mapping[str, str]:
+    """Why nothing can be served, empty as soon as one provider can."""
+    if mini.fault is None or any(p.ready and p.name != LOCAL for p in catalogue.providers()):
+        return {}
+    return {LOCAL: mini.fault}
+
+
+def serve(
+    config: Path | None, host: str | None, port: int | None, workers: int | None, warm: bool, behind_tls: bool
+) -> int:
+    """Runs the gateway until SIGTERM or SIGINT; returns the exit status. Raises Problem for what forbids the start."""
+    place = home(os.environ)
+    file = config or (place.config_file if place.config_file.is_file() else None)
+    settings = read(file)
+    said = {"host": host, "port": port, "workers": workers, "behind_tls": behind_tls or None}
+    server = structs.replace(settings.server, **{k: v for k, v in said.items() if v is not None})
+    local = structs.replace(settings.local, warm=warm or settings.local.warm)
+    settings = structs.replace(settings, server=server, local=local)
+    _may_bind(server)
+    embedded.fetch(place, settings, sys.stderr)
+    if server.workers > 1:
+        return _many(place, settings)
+    return uvloop.run(_worker(place, settings, file))
+
+
+def _may_bind(server: Server) -> None:
+    """Raises Problem for an address that others can reach while keys would cross the network in the clear."""
+    try:
+        is_loopback = ipaddress.ip_address(server.host).is_loopback
+    except ValueError:
+        is_loopback = server.host == "localhost"
+    if not is_loopback and not server.behind_tls:
+        raise Problem(
+            "client",
+            f"{server.host} can be reached by others, and this port speaks no TLS: put a proxy that does in front and "
+            "add --behind-tls, or listen on 127.0.0.1",
+        )
+
+
+async def _worker(place: Home, config: Config, file: Path | None = None, *, one_of_many: bool = False) -> int:
+    """One worker from its start to its drained end."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with compose(place, config, os.environ) as parts:
+        listener = Listener(parts.gate, parts.answer, parts.routes, parts.limits)
+        try:
+            port = await listener.open(config.server.host, config.server.port, reuse_port=one_of_many)
+        except OSError as e:
+            where = f"{config.server.host}:{config.server.port}"
+            say = f"cannot listen on {where}: {e.strerror or e}; stop what holds it (see `lilliput doctor`) or add --port"
+            raise Problem("server", say) from None
+        if not one_of_many:
+            _greet(place, parts, config.server.host, port, file)
+        if config.local.warm:
+            await _warm(parts)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        gc.set_threshold(50_000, 20, 50)
+        await stop.wait()
+        await listener.close(config.server.drain_s)
+    return 0
+
+
+async def _warm(parts: Parts) -> None:
+    try:
+        await parts.mini.wake(parts.gate.target(f"{LOCAL}/{embedded.DEFAULT}"), "chat")
+    except Problem as problem:
+        say_error(problem, sys.stderr)
+
+
+def _many(place: Home, config: Config) -> int:
+    """Several workers on one port, which the kernel shares out; a worker that dies is replaced."""
+    if config.server.port == 0:
+        raise Problem("client", "several workers need a port of their own choosing: give --port a number")
+    children: dict[int, int] = {}
+    stopping = False
+
+    def start(number: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                status = uvloop.run(_worker(place, config, one_of_many=True))
+            except Problem as problem:
+                say_error(problem, sys.stderr)
+            finally:
+                os._exit(status)
+        children[pid] = number
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+
+    for number in range(config.server.workers):
+        start(number)
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, stop)
+    print(
+        f"lilliput {__version__}: {config.server.workers} workers at http://{config.server.host}:{config.server.port}/v1"
+    )
+    print("ready", flush=True)
+    worst = 0
+    while children:
+        pid, status = os.wait()
+        number = children.pop(pid)
+        if not stopping and os.waitstatus_to_exitcode(status) == 1:
+            worst = 1
+            stop()
+        elif not stopping:
+            print(f"worker {number} ended ({os.waitstatus_to_exitcode(status)}): another is started", file=sys.stderr)
+            start(number)
+    return worst
+
+
+def _greet(place: Home, parts: Parts, host: str, port: int, file: Path | None) -> None:
+    """What a person needs now: the address, the key, the providers found and the models that are ready."""
+    shown = f"[{host}]" if ":" in host else host
+    ready = [p for p in parts.catalogue.providers() if p.ready and p.name != LOCAL]
+    mine = f"{place.local_key_file}   (print it: lilliput key dev)" if parts.local_key.token else parts.local_key.say
+    mini = f"{LOCAL}/{embedded.DEFAULT}" if parts.mini.fault is None else f"none here: {parts.mini.fault}"
+    lines = [
+        ("endpoint", f"http://{shown}:{port}/v1   (also /openai/v1)"),
+        ("key", mine),
+        ("config", str(file) if file else f"defaults   (write {place.config_file} to change them)"),
+        ("built in", mini),
+        ("providers", ", ".join(p.name for p in ready) or "none yet: put a provider's key into the environment"),
+        ("models", f"{len(parts.catalogue.models())} to call   (list them: lilliput models)"),
+    ]
+    print(f"lilliput {__version__}")
+    for name, value in lines:
+        print(f"  {name:<10} {one_line(value)}")
+    print("ready", flush=True)
