@@ -1,0 +1,1 @@
+"""The mini's engine: a supervised llama.cpp process and the weights it serves."""
