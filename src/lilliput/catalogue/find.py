@@ -150,7 +150,7 @@ class Catalogue:
         names = sorted(compared, key=lambda n: abs(len(n) - len(name)))[:COMPARED_LIMIT]
         near = [compared[n] for n in nearest(name, names)]
         provider = name.partition("/")[0]
-        if not near and "/" in name:
+        if not near and "/" in name and provider not in self._statuses:
             near = [f"{p}/{name.partition('/')[2]}" for p in nearest(provider, list(self._statuses), 1)]
         say = f"; nearest: {', '.join(near)}" if near else ""
         raise _missing(f"model {name!r} is not in the catalogue{say}; GET /v1/models lists what is")

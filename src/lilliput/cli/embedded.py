@@ -9,14 +9,14 @@ import os
 from collections.abc import Mapping
 from typing import TextIO
 
-from msgspec import structs
+from msgspec import Raw, structs
 
 from lilliput.catalogue.load import EMBEDDED
 from lilliput.catalogue.rows import ModelPatch
 from lilliput.cli.output import say_error
 from lilliput.cli.pull import progress
 from lilliput.config import Config, Home
-from lilliput.local import weights
+from lilliput.local import guard, weights
 from lilliput.local.engine import Engine
 from lilliput.local.settings import Settings
 from lilliput.neutral import Problem, Target
@@ -61,7 +61,13 @@ class Mini:
             return problem.say
         return None if found is not None else f"its weights are not here; fetch them with `lilliput pull {DEFAULT}`"
 
-    async def wake(self, target: Target, operation: str) -> Target:
+    def fit(self, operation: str, fields: dict[str, Raw]) -> dict[str, Raw]:
+        """The fields that the engine takes; raises Problem (400) for what it would not stand."""
+        if operation == "embeddings":
+            return guard.embeddings(fields)
+        return guard.chat(fields, self._config.local.parallel)
+
+    async def wake(self, target: Target) -> Target:
         """The target with its engine's address of now; raises Problem (503) when the engine cannot run."""
         engine = self._engines.get(target.model)
         if engine is None:

@@ -27,7 +27,7 @@ from lilliput.gateway import cold
 from lilliput.gateway.answer import Patience
 from lilliput.gateway.asgi import App, application, serve_cold
 from lilliput.gateway.exchange import exchange
-from lilliput.gateway.gates import Gate, Wake
+from lilliput.gateway.gates import Gate
 from lilliput.gateway.routes import Routes
 from lilliput.gateway.server import Limits, Listener
 from lilliput.gateway.upstream import Upstream
@@ -80,14 +80,13 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
     try:
         ring: KeyRing = await open_ring(store, place.pepper_file)
         mine = await local_key(ring, place.local_key_file)
-        wake: dict[str, Wake] = {LOCAL: mini.wake}
         gate = Gate(
             upstream=upstream,
             find_key=ring.find,
             allows=allows,
             target=catalogue.target,
             models=catalogue.models,
-            wake=wake,
+            here={LOCAL: mini},
             ready=lambda: _faults(catalogue, mini),
             body_limit_bytes=s.body_limit_bytes,
         )
@@ -159,7 +158,9 @@ async def _worker(place: Home, config: Config, file: Path | None = None, *, one_
             port = await listener.open(config.server.host, config.server.port, reuse_port=one_of_many)
         except OSError as e:
             where = f"{config.server.host}:{config.server.port}"
-            say = f"cannot listen on {where}: {e.strerror or e}; stop what holds it (see `lilliput doctor`) or add --port"
+            say = (
+                f"cannot listen on {where}: {e.strerror or e}; stop what holds it (`lilliput doctor`) or add --port"
+            )
             raise Problem("server", say) from None
         if not one_of_many:
             _greet(place, parts, config.server.host, port, file)
@@ -175,7 +176,7 @@ async def _worker(place: Home, config: Config, file: Path | None = None, *, one_
 
 async def _warm(parts: Parts) -> None:
     try:
-        await parts.mini.wake(parts.gate.target(f"{LOCAL}/{embedded.DEFAULT}"), "chat")
+        await parts.mini.wake(parts.gate.target(f"{LOCAL}/{embedded.DEFAULT}"))
     except Problem as problem:
         say_error(problem, sys.stderr)
 

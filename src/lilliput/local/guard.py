@@ -23,6 +23,7 @@ MAX_ENUM_VALUES = 256
 MAX_ENUM_BYTES = 8 << 10
 MAX_REPEATS = 2_000
 MAX_PATTERN_CHARS = 256
+MAX_PATTERN_REPEATS = 100
 MAX_STOPS, MAX_STOP_CHARS = 16, 256
 MAX_BIASES = 1_024
 MAX_INPUTS = 2_048
@@ -135,16 +136,23 @@ def _bounded(param: str, node: dict[str, object]) -> None:
                 _number(f"{param}.{name}", value, 0, MAX_REPEATS, True)
         if isinstance(low, int) and isinstance(high, int) and low > high:
             raise _wrong(param, f"has a schema whose {low_name} {low} is above its {high_name} {high}")
-    pattern = node.get("pattern")
-    if isinstance(pattern, str):
-        try:
-            if len(pattern) > MAX_PATTERN_CHARS:
-                raise _wrong(
-                    param, f"has a pattern of {len(pattern)} characters; at most {MAX_PATTERN_CHARS} are taken"
-                )
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as e:
-            raise _wrong(param, f"has a pattern that cannot be read ({e}): {pattern!r}") from None
+    least, greatest = node.get("minimum"), node.get("maximum")
+    if isinstance(least, int | float) and isinstance(greatest, int | float) and least > greatest:
+        raise _wrong(param, f"has a schema whose minimum {least} is above its maximum {greatest}")
+    if isinstance(node.get("pattern"), str):
+        _readable(param, str(node["pattern"]))
+
+
+def _readable(param: str, pattern: str) -> None:
+    """A pattern is short, repeats little, and is one."""
+    if len(pattern) > MAX_PATTERN_CHARS:
+        raise _wrong(param, f"has a pattern of {len(pattern)} characters; at most {MAX_PATTERN_CHARS} are taken")
+    if any(int(n) > MAX_PATTERN_REPEATS for n in re.findall(r"[0-9]+(?=[^{]*\})", pattern)):
+        raise _wrong(param, f"has a pattern that repeats over {MAX_PATTERN_REPEATS} times: {pattern!r}")
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as e:
+        raise _wrong(param, f"has a pattern that cannot be read ({e}): {pattern!r}") from None
 
 
 def _format(name: str, value: object) -> None:

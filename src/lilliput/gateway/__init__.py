@@ -1,0 +1,1 @@
+"""One request's life: HTTP in, admission, relay, HTTP out, observation."""

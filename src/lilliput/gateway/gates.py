@@ -1,0 +1,137 @@
+"""What may refuse a request: an unknown key, a model that the key may not call, a body of the wrong kind.
+
+A rule that may refuse is one function here. Rules that only watch belong in `observe`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from msgspec import Raw
+
+from lilliput.catalogue.rows import Model
+from lilliput.gateway.observe import Meter
+from lilliput.gateway.upstream import Link, Upstream
+from lilliput.neutral import Key, Problem, Target
+
+MOST_LINKS = 4096
+
+Headers = Mapping[bytes, bytes]
+
+
+class Here(Protocol):
+    """A provider that runs on this machine and is started when it is called."""
+
+    def fit(self, operation: str, fields: dict[str, Raw]) -> dict[str, Raw]:
+        """The fields of a request that it takes; raises Problem (400) for a value that it cannot."""
+        ...
+
+    async def wake(self, target: Target) -> Target:
+        """The target with its address of now; raises Problem (503) when it cannot run."""
+        ...
+
+
+class Gate:
+    """What `exchange` is handed: the network, the keys, the catalogue, a clock, dice and the meter."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        find_key: Callable[[str], Key | None],
+        allows: Callable[[Key, str], bool],
+        target: Callable[[str], Target],
+        models: Callable[[], Iterable[Model]] = tuple,
+        here: Mapping[str, Here] | None = None,
+        ready: Callable[[], Mapping[str, str]] = dict,
+        body_limit_bytes: int = 10 * 1024 * 1024,
+        clock: Callable[[], float] = time.time,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.upstream = upstream
+        self.find_key = find_key
+        self.allows = allows
+        self.target = target
+        self.models = models
+        self.here = here or {}
+        self.ready = ready
+        self.body_limit_bytes = body_limit_bytes
+        self.clock = clock
+        self.dice = dice
+        self.meter = Meter()
+        self.links: dict[tuple[str, str], tuple[Target, Link]] = {}
+        self.is_closing = False
+        boot = os.urandom(6).hex()
+        self._boot = f"req_{boot}".encode()
+        self._count = itertools.count(1).__next__
+
+    def request_id(self) -> bytes:
+        return b"%b%08x" % (self._boot, self._count())
+
+
+def admit(gate: Gate, headers: Headers) -> Key:
+    """The key that a request carries, by any of the three headers that clients use; raises Problem (401).
+
+    Decided from the headers alone, before a byte of the body is read.
+    """
+    carried = headers.get(b"authorization")
+    if carried is not None:
+        if carried[:7].lower() != b"bearer ":
+            raise _no_key("the Authorization header must read 'Bearer <key>'")
+        token = carried[7:].strip()
+    else:
+        token = headers.get(b"x-api-key") or headers.get(b"x-goog-api-key") or b""
+        if not token:
+            raise _no_key(
+                "no API key was given; send 'Authorization: Bearer <key>' (print one with `lilliput key dev`)"
+            )
+    key = gate.find_key(token.decode("latin-1"))
+    if key is None:
+        raise _no_key("the API key is unknown, expired or revoked; list keys with `lilliput key list`")
+    return key
+
+
+def _no_key(say: str) -> Problem:
+    return Problem("auth", say, code="invalid_api_key")
+
+
+def may_call(gate: Gate, key: Key, target: Target) -> None:
+    """Raises Problem (403) when the key is scoped and the model is outside its scope."""
+    if key.models and not gate.allows(key, target.id):
+        raise Problem(
+            "permission",
+            f"this key may not call {target.id!r}; it may call {', '.join(key.models)}",
+            code="model_not_allowed",
+            param="model",
+        )
+
+
+def is_json(content_type: bytes | None) -> None:
+    """Raises Problem (415) for a body that says it is something other than JSON."""
+    if content_type == b"application/json" or content_type is None:
+        return
+    if content_type.partition(b";")[0].strip().lower() in (b"application/json", b"text/json"):
+        return
+    shown = content_type[:80].decode("latin-1")
+    raise Problem(
+        "client",
+        f"the body is declared as {shown!r}; send JSON with 'Content-Type: application/json'",
+        415,
+        code="unsupported_media_type",
+    )
+
+
+def fits(gate: Gate, length_bytes: int) -> None:
+    """Raises Problem (413) for a body past the limit."""
+    if length_bytes > gate.body_limit_bytes:
+        raise too_large(gate.body_limit_bytes)
+
+
+def too_large(limit_bytes: int) -> Problem:
+    say = f"the body is over the limit of {limit_bytes} bytes; send less, or raise server.body_limit_bytes"
+    return Problem("client", say, 413, code="body_too_large")

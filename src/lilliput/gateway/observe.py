@@ -1,0 +1,66 @@
+"""What only watches a request, after its last byte: the record of it, and the meter.
+
+Nothing here may refuse or change an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from lilliput.neutral import Problem
+
+MOST_TOTALS = 10_000
+"""Callers choose model names, so the meter holds only so many; later ones share one total per key."""
+MOST_TOKENS = 2**40
+"""In one answer; a provider that claims more is not believed."""
+
+
+class Record(Struct, kw_only=True):
+    """One request as it went, written by `exchange`, read by every observer; times are Unix seconds."""
+
+    request_id: bytes
+    operation: str
+    key_id: str
+    began_at: float
+    model: str = ""
+    served_by: str = ""
+    tries: int = 0
+    is_stream: bool = False
+    usage: dict[str, Any] | None = None
+    problem: Problem | None = None
+    left_early: bool = False
+
+
+class Total(Struct):
+    requests: int = 0
+    problems: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Meter:
+    """Requests and tokens per key and deployment since the start, in memory."""
+
+    def __init__(self) -> None:
+        self.totals: dict[tuple[str, str], Total] = {}
+
+    def note(self, record: Record) -> None:
+        who = (record.key_id, record.served_by)
+        total = self.totals.get(who)
+        if total is None:
+            if len(self.totals) >= MOST_TOTALS:
+                who = (record.key_id, "")
+            total = self.totals.setdefault(who, Total())
+        total.requests += 1
+        if record.problem is not None:
+            total.problems += 1
+        if record.usage is not None:
+            total.prompt_tokens += _count(record.usage.get("prompt_tokens"))
+            total.completion_tokens += _count(record.usage.get("completion_tokens"))
+
+
+def _count(given: object) -> int:
+    """A provider's figure; what is no count of tokens counts as none."""
+    return given if type(given) is int and 0 <= given < MOST_TOKENS else 0

@@ -1,0 +1,109 @@
+"""The route table: every path the gateway answers, its permission, and who answers it. The one place to add a route.
+
+Hot routes run on `exchange` over raw connections; cold ones on Starlette. Both are admitted by the same rule, from
+the same row, whichever server is in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Literal
+from urllib.parse import unquote
+
+from msgspec import Struct
+
+from lilliput.gateway import exchange
+from lilliput.gateway.gates import Gate, Headers, admit
+from lilliput.neutral import Key, Problem
+
+Permission = Literal["open", "key"]
+Cold = Callable[..., object]
+"""A Starlette endpoint."""
+
+NOBODY = Key(id="-")
+
+
+class Route(Struct, frozen=True, eq=False):
+    """`operation` for a hot route, `name` of the endpoint in `cold` for a cold one."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    permission: Permission
+    operation: exchange.Operation | None = None
+    name: str = ""
+
+
+TABLE: tuple[Route, ...] = (
+    Route("POST", "/v1/chat/completions", "key", exchange.CHAT),
+    Route("POST", "/openai/v1/chat/completions", "key", exchange.CHAT),
+    Route("POST", "/v1/embeddings", "key", exchange.EMBEDDINGS),
+    Route("POST", "/openai/v1/embeddings", "key", exchange.EMBEDDINGS),
+    Route("GET", "/v1/models", "key", name="models"),
+    Route("GET", "/openai/v1/models", "key", name="models"),
+    Route("GET", "/v1/models/{id:path}", "key", name="model"),
+    Route("GET", "/openai/v1/models/{id:path}", "key", name="model"),
+    Route("GET", "/healthz", "open", name="healthz"),
+    Route("GET", "/readyz", "open", name="readyz"),
+    Route("GET", "/version", "open", name="version"),
+    Route("GET", "/openapi.json", "open", name="openapi"),
+)
+
+
+class Routes:
+    """`TABLE` made ready for look-up: a dict for plain paths, patterns for those with a parameter."""
+
+    def __init__(self, table: Sequence[Route] = TABLE) -> None:
+        self.table = table
+        self._plain: dict[tuple[str, str], Route] = {(r.method, r.path): r for r in table if "{" not in r.path}
+        self._raw = {(method.encode(), path.encode()): route for (method, path), route in self._plain.items()}
+        self._patterns = [(r, _pattern(r.path)) for r in table if "{" in r.path]
+
+    def find_raw(self, method: bytes, target: bytes) -> Route:
+        """The route for a request line's own bytes; raises Problem like `find`, also 400 for a bad target."""
+        route = self._raw.get((method, target))
+        if route is not None:
+            return route
+        return self.find("GET" if method == b"HEAD" else method.decode("latin-1"), path_of(target))
+
+    def find(self, method: str, path: str) -> Route:
+        """The route for a decoded path; raises Problem 404 (with the nearest path) or 405 (with those allowed)."""
+        route = self._plain.get((method, path))
+        if route is not None:
+            return route
+        for route, pattern in self._patterns:
+            if route.method == method and pattern.fullmatch(path):
+                return route
+        allowed = sorted({r.method for r in self.table if r.path == path})
+        allowed += sorted({r.method for r, pattern in self._patterns if pattern.fullmatch(path)})
+        if allowed:
+            say = f"{method} is not answered at {path!r}; use {' or '.join(allowed)}"
+            raise Problem("client", say, 405, code="method_not_allowed", allow=", ".join(allowed))
+        near = get_close_matches(path, [r.path for r in self.table], 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else "; GET /openapi.json lists what is"
+        raise Problem("missing", f"nothing is at {path[:200]!r}{hint}", code="not_found")
+
+
+def path_of(raw: bytes) -> str:
+    """The decoded path of a request target, origin form or absolute; raises Problem (400) for any other."""
+    if raw[:1] != b"/":
+        scheme, colon, rest = raw.partition(b"://")
+        if not colon or scheme.lower() not in (b"http", b"https"):
+            raise Problem("client", "the request target must be a path", code="bad_target")
+        raw = b"/" + rest.partition(b"/")[2]
+    path = raw.partition(b"?")[0].partition(b"#")[0]
+    if b"%" not in path:
+        return path.decode("latin-1")
+    return unquote(path.decode("latin-1"))
+
+
+def enter(gate: Gate, route: Route, headers: Headers) -> Key:
+    """The key under which this request runs; raises Problem (401). Each permission is spelt out here."""
+    if route.permission == "open":
+        return NOBODY
+    return admit(gate, headers)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.escape(path).replace(r"\{id:path\}", "(.+)"), re.DOTALL)
