@@ -335,7 +335,7 @@ class Scored(Struct, frozen=True):
 
 
 class Ended(Struct, frozen=True):
-    """One choice is over. `reason` is None where the provider's word, `native`, has no neutral meaning: never "stop"."""
+    """One choice is over. `reason` is None where its `native` word has no neutral meaning: never "stop"."""
 
     reason: Finish | None
     native: str | None = None

@@ -158,9 +158,7 @@ async def _worker(place: Home, config: Config, file: Path | None = None, *, one_
             port = await listener.open(config.server.host, config.server.port, reuse_port=one_of_many)
         except OSError as e:
             where = f"{config.server.host}:{config.server.port}"
-            say = (
-                f"cannot listen on {where}: {e.strerror or e}; stop what holds it (`lilliput doctor`) or add --port"
-            )
+            say = f"cannot listen on {where}: {e.strerror or e}; stop what holds it (`lilliput doctor`) or add --port"
             raise Problem("server", say) from None
         if not one_of_many:
             _greet(place, parts, config.server.host, port, file)

@@ -130,9 +130,11 @@ class Answer(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
 
-    def on_headers_complete(self) -> None:
+    def on_message_begin(self) -> None:
         if self.is_done:
             raise ValueError("a second answer came to one request")
+
+    def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
         if status < 200:
             self.headers = []

@@ -14,7 +14,7 @@ from lilliput.gateway.routes import NOBODY, Route
 from lilliput.neutral import Key, Problem
 
 if TYPE_CHECKING:
-    from lilliput.gateway.server import Conn
+    from lilliput.gateway.connection import Conn
 
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type"})
 _BAD_HOST = frozenset(b'/\\?#@ \t"<>^`{|}')
