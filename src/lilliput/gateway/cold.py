@@ -34,15 +34,11 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
         name = request.path_params["id"]
         key: Key = request.scope["state"]["key"]
         known = {m.id: m for m in gate.models()}
-        try:
-            found = known.get(name) or known.get(gate.target(name).id)
-            if found is None:
-                target = gate.target(name)
-                gates.may_call(gate, key, target)
-                return _json({"id": target.id, "object": "model", "created": 0, "owned_by": target.provider})
-            gates.may_call(gate, key, gate.target(found.id))
-        except Problem as problem:
-            return Response(openai_problem.write_problem(problem), problem.status, media_type="application/json")
+        target = gate.target(name)
+        gates.may_call(gate, key, target)
+        found = known.get(name) or known.get(target.id)
+        if found is None:
+            return _json({"id": target.id, "object": "model", "created": 0, "owned_by": target.provider})
         return _json(shown(found))
 
     async def healthz(_: Request) -> Response:
@@ -69,7 +65,15 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
         "openapi": openapi,
     }
     rows = [r for r in routes.table if r.operation is None]
-    return Starlette(routes=[StarletteRoute(r.path, named[r.name], methods=[r.method]) for r in rows])
+    app_routes = [StarletteRoute(r.path, named[r.name], methods=[r.method]) for r in rows]
+    return Starlette(routes=app_routes, exception_handlers={Problem: _told, Exception: _told})
+
+
+async def _told(_: Request, fault: Exception) -> Response:
+    """Any failure in OpenAI's form; what is no Problem is a fault of ours, and goes on to be logged."""
+    broken = Problem("server", "the gateway failed; report this with its request id", 500, code="internal")
+    problem = fault if isinstance(fault, Problem) else broken
+    return Response(openai_problem.write_problem(problem), problem.status, media_type="application/json")
 
 
 def shown(model: Model) -> dict[str, Any]:

@@ -294,6 +294,7 @@ class Conn(asyncio.Protocol):
             if not visit.keep or self.listener.is_closing:
                 self._linger()
                 return
+            visit.body = b""  # nothing of it is kept while the connection idles
 
     def _fills(self) -> bool:
         return len(self._queue) >= PIPELINE_DEPTH or self._queued_bytes > self.listener.gate.body_limit_bytes

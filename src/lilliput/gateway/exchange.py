@@ -19,7 +19,6 @@ from msgspec import Raw, Struct, structs
 from lilliput.gateway import gates
 from lilliput.gateway.answer import Answer
 from lilliput.gateway.observe import Record
-from lilliput.gateway.upstream import Link
 from lilliput.neutral import Key, Problem, Target
 from lilliput.router.attempts import Step, attempts
 from lilliput.wire import embeddings, openai_endpoint, openai_problem, openai_types, openai_watch, quirks, strict
@@ -113,7 +112,8 @@ async def _serve(gate: gates.Gate, op: Operation, visit: Visit, record: Record) 
     asked = op.check(visit.body)
     record.model, record.is_stream = asked.model, bool(asked.stream)
     target = gate.target(asked.model)
-    gates.may_call(gate, visit.key, target)
+    if visit.key.models:
+        gates.may_call(gate, visit.key, target)
     ask = _Ask(_fields(visit.body), record.is_stream, _wants_usage(asked))
     strict.unique(visit.body, len(_encode(ask.fields)), len(ask.fields))
     steps = attempts([target], gate.dice)
@@ -143,7 +143,9 @@ async def _attempt(gate: gates.Gate, op: Operation, visit: Visit, record: Record
     if here is not None:
         ask = structs.replace(ask, fields=here.fit(op.name, ask.fields))
         target = await here.wake(target)
-    answer = await link(gate, target, op.path).send(rewrite(ask, target))
+    known = way(gate, target, op.path)
+    record.route = known.route if step.number == 1 else b"%b; tries=%d; why=named" % (known.served, step.number)
+    answer = await known.link.send(rewrite(ask, known))
     drains = False
     try:
         if answer.status != 200:
@@ -216,40 +218,35 @@ def problem_headers(problem: Problem) -> Pairs:
 
 def _told(record: Record) -> Pairs:
     """What every answer says of itself: its id, and who served it, after how many tries, and why."""
-    served = record.served_by.encode("ascii", "backslashreplace") or b"none"
-    return (
-        (b"x-request-id", record.request_id),
-        (
-            b"x-lilliput-route",
-            b"%b; tries=%d; why=%b" % (served, record.tries, b"named" if record.tries else b"refused"),
-        ),
-    )
+    return ((b"x-request-id", record.request_id), (b"x-lilliput-route", record.route))
 
 
-def link(gate: gates.Gate, target: Target, path: str) -> Link:
+def way(gate: gates.Gate, target: Target, path: str) -> gates.Way:
     """The way to a target's endpoint, made once and kept while the target stays the same object."""
-    known = gate.links.get((target.id, path))
-    if known is not None and known[0] is target:
-        return known[1]
+    known = gate.ways.get((target.id, path))
+    if known is not None and known.target is target:
+        return known
     url, headers = openai_endpoint.endpoint(target, path)
     made = gate.upstream.link(url, headers, allow_private=target.allow_private)
-    if len(gate.links) >= gates.MOST_LINKS:
-        gate.links.clear()
-    gate.links[target.id, path] = (target, made)
-    return made
+    served = target.id.encode("ascii", "backslashreplace")
+    known = gates.Way(target, made, Raw(_encode(target.model)), served, served + b"; tries=1; why=named")
+    if len(gate.ways) >= gates.MOST_WAYS:
+        gate.ways.clear()
+    gate.ways[target.id, path] = known
+    return known
 
 
-def rewrite(ask: _Ask, target: Target) -> bytes:
+def rewrite(ask: _Ask, known: gates.Way) -> bytes:
     """The caller's body for this target: its model's own name, usage asked for, the row's quirks applied."""
     fields = ask.fields.copy()
-    fields["model"] = Raw(_encode(target.model))
+    fields["model"] = known.model
     if ask.is_stream and not ask.wants_usage:
         options = fields.get("stream_options")
         if options is None or bytes(options) in (b"null", b"{}"):
             fields["stream_options"] = _ASK_USAGE
         else:
             fields["stream_options"] = Raw(_encode(_fields(options) | {"include_usage": True}))
-    return _encode(quirks.apply(fields, target))
+    return _encode(quirks.apply(fields, known.target))
 
 
 async def _raise_problem(answer: Answer) -> None:

@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from lilliput.catalogue.rows import Model
 from lilliput.gateway.observe import Meter
 from lilliput.gateway.upstream import Link, Upstream
 from lilliput.neutral import Key, Problem, Target
 
-MOST_LINKS = 4096
+MOST_WAYS = 4096
 
 Headers = Mapping[bytes, bytes]
 
@@ -34,6 +34,16 @@ class Here(Protocol):
     async def wake(self, target: Target) -> Target:
         """The target with its address of now; raises Problem (503) when it cannot run."""
         ...
+
+
+class Way(Struct, frozen=True, eq=False):
+    """A target's endpoint with what every call to it repeats: connection pool and head, model name, route header."""
+
+    target: Target
+    link: Link
+    model: Raw
+    served: bytes
+    route: bytes
 
 
 class Gate:
@@ -64,7 +74,7 @@ class Gate:
         self.clock = clock
         self.dice = dice
         self.meter = Meter()
-        self.links: dict[tuple[str, str], tuple[Target, Link]] = {}
+        self.ways: dict[tuple[str, str], Way] = {}
         self.is_closing = False
         boot = os.urandom(6).hex()
         self._boot = f"req_{boot}".encode()
@@ -101,8 +111,8 @@ def _no_key(say: str) -> Problem:
 
 
 def may_call(gate: Gate, key: Key, target: Target) -> None:
-    """Raises Problem (403) when the key is scoped and the model is outside its scope."""
-    if key.models and not gate.allows(key, target.id):
+    """Raises Problem (403) when the model is outside the key's scope."""
+    if not gate.allows(key, target.id):
         raise Problem(
             "permission",
             f"this key may not call {target.id!r}; it may call {', '.join(key.models)}",

@@ -26,6 +26,7 @@ class Record(Struct, kw_only=True):
     began_at: float
     model: str = ""
     served_by: str = ""
+    route: bytes = b"none; tries=0; why=refused"
     tries: int = 0
     is_stream: bool = False
     usage: dict[str, Any] | None = None
