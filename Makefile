@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup serve test check bench prices clean
+.PHONY: setup serve test check bench conformance prices clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -25,6 +25,9 @@ check: setup        ## the gate before a commit: format, lint, types, house rule
 
 bench: setup        ## the quick benchmark: gateway, nginx and direct side by side, under 3 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
+
+conformance: setup  ## recorded provider traffic through a running gateway: make conformance RECORDINGS=dir
+	$(BIN)/python -m tests.conformance $(RECORDINGS) $(ARGS)
 
 prices: setup       ## make the model snapshot anew from genai-prices
 	$(BIN)/python scripts/prices.py

@@ -29,7 +29,7 @@ TAIL_BYTES = 8192
 ANSWER_BYTES = 1 << 16
 BACKOFF_CAP_S = 30.0
 CRASHES, CRASH_WINDOW_S = 3, 30.0
-STOP_S = 3.0
+STOP_S = 1.0
 LAST_WORDS = 300
 ERROR_LINE = re.compile(r"^[\d.]+ E +")
 HINTS = (
@@ -81,7 +81,7 @@ class Engine:
         self._clock = clock
         self._command = tuple(command)
         self._live: _Live | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[_Live | None] | None = None
         self._watches: set[asyncio.Task[None]] = set()
         self._crashes: deque[float] = deque(maxlen=CRASHES)
         self._failed = ""
@@ -119,10 +119,13 @@ class Engine:
         self._refuse_early()
         if self._starting is None:
             self._starting = asyncio.create_task(self._start(), name=f"engine {self.alias}")
-        await asyncio.shield(self._starting)
-        if self._live is None:
+        starting = self._starting
+        await asyncio.wait({starting})
+        self._refuse_stopped()
+        live = starting.result()
+        if live is None:
             raise self._unavailable()
-        return self._live.base
+        return live.base
 
     async def stop(self) -> None:
         """End the process; no later `address()` starts it again."""
@@ -135,9 +138,12 @@ class Engine:
         if self._watches:
             await asyncio.wait(self._watches)
 
-    def _refuse_early(self) -> None:
+    def _refuse_stopped(self) -> None:
         if self._stopped:
             raise Problem("server", f"the engine of {self.alias} was stopped", code="engine_unavailable")
+
+    def _refuse_early(self) -> None:
+        self._refuse_stopped()
         if self._clock() < self._retry_at_s and _identity(self.path) == self._failed_file:
             raise self._unavailable()
 
@@ -146,16 +152,18 @@ class Engine:
         say = f"the local model {self.alias} cannot run: {self._failed}"
         return Problem("server", say, code="engine_unavailable", retry_after_s=wait_s or None)
 
-    async def _start(self) -> None:
-        """One try; its outcome is in `_live` or `_failed`, never an exception."""
+    async def _start(self) -> _Live | None:
+        """One try; None, and the reason in `_failed`, when it did not come up."""
+        self._failed_file = _identity(self.path)
         try:
-            self._failed_file = _identity(self.path)
             self._live = await self._launch()
             self._failures = 0
         except Problem as e:
+            self._live = None
             self._fail(e.say)
         finally:
             self._starting = None
+        return self._live
 
     def _fail(self, why: str) -> None:
         self._failed = why

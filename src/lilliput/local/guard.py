@@ -26,7 +26,7 @@ MAX_PATTERN_CHARS = 256
 MAX_PATTERN_WAYS = 100
 OPEN_WAYS = 5
 # An escape, a class, a counted repeat, or one character.
-PATTERN_TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|\{[0-9]+(?:,[0-9]*)?\}|.", re.DOTALL)
+PATTERN_ITEM = re.compile(r"\\.|\[(?:\\.|[^\]])*\]|\{[0-9]+(?:,[0-9]*)?\}|.", re.DOTALL)
 MAX_STOPS, MAX_STOP_CHARS = 16, 256
 MAX_BIASES = 1_024
 MAX_INPUTS = 2_048
@@ -164,16 +164,16 @@ def _ways(pattern: str) -> int:
     The engine follows every way at once: 100 take it seconds a token, 1,000 for ever (measured 2026-11-22).
     """
     stack, last = [1], 1
-    for token in PATTERN_TOKEN.findall(pattern):
-        if token == "(":
+    for item in PATTERN_ITEM.findall(pattern):
+        if item == "(":
             stack.append(1)
             last = 1
-        elif token == ")" and len(stack) > 1:
+        elif item == ")" and len(stack) > 1:
             last = stack.pop()
-        elif token in ("?", "*", "+"):
+        elif item in ("?", "*", "+"):
             last = max(last, OPEN_WAYS)
-        elif token.startswith("{"):
-            last *= max(int(n) for n in re.findall("[0-9]+", token))
+        elif item.startswith("{"):
+            last *= max(int(n) for n in re.findall("[0-9]+", item))
         else:
             last = 1
         stack[-1] = max(stack[-1], last)

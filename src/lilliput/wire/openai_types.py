@@ -188,10 +188,10 @@ class ThinkingBody(Struct, frozen=True, gc=False):
 
 
 class Body(Struct, frozen=True, gc=False):
-    """A chat completion request; null is the same as absent."""
+    """A chat completion request; null is the same as absent. Whether no message at all will do, the provider says."""
 
     model: ModelName
-    messages: Annotated[list[MessageBody], Meta(min_length=1)]
+    messages: list[MessageBody]
     audio: Anything | None = None
     frequency_penalty: Penalty | None = None
     function_call: Literal["none", "auto"] | Name | None = None

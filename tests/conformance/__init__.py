@@ -1,0 +1,5 @@
+"""Recorded provider traffic through a running gateway, in both directions: `python -m tests.conformance FOLDER`.
+
+The folder brings its own replay server and parser (`replay.py`, `expect.py`); nothing of it is copied here. One
+gateway runs over a generated configuration with a provider row for every interaction and every way of sending it.
+"""
