@@ -146,8 +146,8 @@ def _may_bind(server: Server) -> None:
         )
 
 
-async def _worker(place: Home, config: Config, file: Path | None = None, *, one_of_many: bool = False) -> int:
-    """One worker from its start to its drained end."""
+async def _worker(place: Home, config: Config, file: Path | None = None, *, listens: int | None = None) -> int:
+    """One worker from its start to its drained end; one of many writes a byte to `listens` when it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,13 +155,16 @@ async def _worker(place: Home, config: Config, file: Path | None = None, *, one_
     async with compose(place, config, os.environ) as parts:
         listener = Listener(parts.gate, parts.answer, parts.routes, parts.limits)
         try:
-            port = await listener.open(config.server.host, config.server.port, reuse_port=one_of_many)
+            port = await listener.open(config.server.host, config.server.port, reuse_port=listens is not None)
         except OSError as e:
             where = f"{config.server.host}:{config.server.port}"
             say = f"cannot listen on {where}: {e.strerror or e}; stop what holds it (`lilliput doctor`) or add --port"
             raise Problem("server", say) from None
-        if not one_of_many:
+        if listens is None:
             _greet(place, parts, config.server.host, port, file)
+        else:
+            os.write(listens, b".")
+            os.close(listens)
         if config.local.warm:
             await _warm(parts)
         gc.collect()
@@ -186,12 +189,12 @@ def _many(place: Home, config: Config) -> int:
     children: dict[int, int] = {}
     stopping = False
 
-    def start(number: int) -> None:
+    def start(number: int, listens: int) -> None:
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                status = uvloop.run(_worker(place, config, one_of_many=True))
+                status = uvloop.run(_worker(place, config, listens=listens))
             except Problem as problem:
                 say_error(problem, sys.stderr)
             finally:
@@ -204,14 +207,17 @@ def _many(place: Home, config: Config) -> int:
         for pid in children:
             os.kill(pid, signal.SIGTERM)
 
+    heard, listens = os.pipe()
     for number in range(config.server.workers):
-        start(number)
+        start(number, listens)
+    os.close(listens)
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, stop)
-    print(
-        f"lilliput {__version__}: {config.server.workers} workers at http://{config.server.host}:{config.server.port}/v1"
-    )
-    print("ready", flush=True)
+    print(f"lilliput {__version__}")
+    print(f"  endpoint   http://{config.server.host}:{config.server.port}/v1, {config.server.workers} workers")
+    with open(heard, "rb") as up:
+        if len(up.read()) == config.server.workers:
+            print("ready", flush=True)
     worst = 0
     while children:
         pid, status = os.wait()
@@ -221,7 +227,7 @@ def _many(place: Home, config: Config) -> int:
             stop()
         elif not stopping:
             print(f"worker {number} ended ({os.waitstatus_to_exitcode(status)}): another is started", file=sys.stderr)
-            start(number)
+            start(number, os.open(os.devnull, os.O_WRONLY))
     return worst
 
 
