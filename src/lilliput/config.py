@@ -115,7 +115,7 @@ class Local(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     parallel: Annotated[int, Meta(ge=1, le=256)] = 4
     """Requests answered at once; further ones wait."""
     memory_bytes: Bytes = 4 << 30
-    """Most memory that the engine may take; 0 sets no limit."""
+    """Most memory that the engine may allocate; 0 takes twice the weights and 2.5 GiB."""
     warm: bool = False
     """Whether the engine starts with the gateway and not with its first request."""
     models: dict[str, str] = field(default_factory=dict)

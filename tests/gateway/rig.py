@@ -77,11 +77,13 @@ class Provider:
         self.bodies: list[bytes] = []
         self.heads: list[bytes] = []
         self.gone = asyncio.Event()
+        self.writers: list[asyncio.StreamWriter] = []
         self.connections = 0
         self.port = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 length = next((int(h[15:]) for h in head.lower().split(b"\r\n") if h.startswith(b"content-length:")), 0)
@@ -147,6 +149,7 @@ class Rig:
 
     def __init__(self, gate: Gate, listener: Listener, port: int, provider: Provider) -> None:
         self.gate, self.listener, self.port, self.provider = gate, listener, port, provider
+        self.writers: list[asyncio.StreamWriter] = []
 
     @property
     def upstreams(self) -> int:
@@ -154,7 +157,14 @@ class Rig:
         return sum(len(pool.open) for pool in self.gate.upstream._pools.values())
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return self.kept(await asyncio.open_connection("127.0.0.1", self.port))
+
+    def kept(
+        self, client: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that ends with the rig at the latest: uvloop does not close while one is open."""
+        self.writers.append(client[1])
+        return client
 
     async def raw(self, data: bytes) -> bytes:
         """Sends bytes on a fresh connection and reads until the gateway closes it."""
@@ -260,7 +270,7 @@ async def rig(
     gate = Gate(
         upstream=upstream,
         find_key=lambda token: Key(id="k1") if token == KEY else None,
-        allows=lambda key, model: model in key.models,
+        allows=lambda key, model: not key.models or model in key.models,
         target=find_target,
         body_limit_bytes=body_limit_bytes,
         dice=lambda: 0.0,
@@ -277,12 +287,15 @@ async def rig(
 
     listener = Listener(gate, serve, routes, limits)
     port = await listener.open(host, 0)
+    made = Rig(gate, listener, port, provider)
     try:
-        yield Rig(gate, listener, port, provider)
+        yield made
     finally:
         await listener.close(0.0)
         upstream.close()
         server.close()
+        for writer in (*made.writers, *provider.writers):
+            writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
@@ -296,8 +309,10 @@ async def mounted(r: Rig) -> AsyncIterator[Rig]:
     serving = asyncio.create_task(server.serve([sock]))
     while not server.started:
         await asyncio.sleep(0.01)
+    made = Rig(r.gate, r.listener, sock.getsockname()[1], r.provider)
+    made.writers = r.writers
     try:
-        yield Rig(r.gate, r.listener, sock.getsockname()[1], r.provider)
+        yield made
     finally:
         server.should_exit = server.force_exit = True
         await serving

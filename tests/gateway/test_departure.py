@@ -265,7 +265,7 @@ async def narrow(r: Rig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
     sock.setblocking(False)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", r.port))
-    return await asyncio.open_connection(sock=sock, limit=64 * 1024)
+    return r.kept(await asyncio.open_connection(sock=sock, limit=64 * 1024))
 
 
 async def stuck() -> None:
@@ -321,13 +321,21 @@ def test_a_client_that_never_reads_is_cut(script: Script) -> None:
 
 
 def test_a_client_that_never_reads_the_end_is_cut() -> None:
-    """The answer is small enough to be written at once, and the connection is to be closed after it."""
+    """The connection is to be closed after an answer that was written at once and is never taken."""
+    go = asyncio.Event()
+
+    async def late(provider: Provider, body: bytes, reader: Any, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        await page(provider, body, reader, writer)
 
     async def main() -> None:
-        async with rig(page, limits=Limits(slow_reader_s=0.5)) as r:
+        async with rig(late, limits=Limits(slow_reader_s=0.5)) as r:
             _, writer = await narrow(r)
             writer.write(request("POST", CHAT, ASK, {"Connection": "close"}))
             await until(lambda: r.provider.bodies)
+            (conn,) = r.listener.conns
+            conn.transport.set_write_buffer_limits(high=1 << 30)  # nothing says that the reader is slow
+            go.set()
             await until(lambda: not r.listener.conns, within_s=15)
             writer.close()
 

@@ -121,12 +121,14 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.connected: list[tuple[str, int]] = []
+        self.tls: dict[str, object] = {}
 
     def call_later(self, *_: object) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(1000, print)
 
-    async def create_connection(self, _: object, host: str, port: int, **__: object) -> None:
+    async def create_connection(self, _: object, host: str, port: int, **tls: object) -> None:
         self.connected.append((host, port))
+        self.tls = tls
         raise ConnectionRefusedError("refused by the test")
 
 
@@ -235,6 +237,38 @@ def test_every_address_is_tried() -> None:
     (problem,), loop = reach("https://api.example.com/v1", resolver(["2606:4700::1", "8.8.8.8"]))
     assert problem.code == "upstream_unreachable"
     assert loop.connected == [("2606:4700::1", 443), ("8.8.8.8", 443)]
+    assert isinstance(loop.tls["ssl"], ssl.SSLContext)
+    assert loop.tls["server_hostname"] == "api.example.com", "the certificate is checked against the name"
+
+
+def test_plain_http_has_no_tls() -> None:
+    _, loop = reach("http://api.example.com/v1", resolver(["8.8.8.8"]))
+    assert loop.tls == {"ssl": None, "server_hostname": None}
+
+
+class Stuck(FakeLoop):
+    """Connections to these addresses never come about."""
+
+    async def create_connection(self, _: object, host: str, port: int, **tls: object) -> None:
+        self.connected.append((host, port))
+        await asyncio.sleep(1000)
+
+
+async def never(host: str, port: int) -> list[str]:
+    await asyncio.sleep(1000)
+    return []
+
+
+@pytest.mark.parametrize("lookup", [never, resolver(["8.8.8.8", "9.9.9.9"])], ids=["resolver", "connection"])
+def test_nothing_is_waited_for_forever(lookup: Callable[[str, int], Any]) -> None:
+    async def main() -> None:
+        up = Upstream(Stuck(), Patience(connect_s=0.05), lookup=lookup)  # type: ignore[arg-type]
+        with pytest.raises(Problem) as caught:
+            await up.link("http://api.example.com/v1", ()).send(b"{}")
+        assert (caught.value.fault, caught.value.status, caught.value.code) == ("timeout", 504, "upstream_timeout")
+        up.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("found", [[], ["not an address"], ["8.8.8.8", ""]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from typing import Any
@@ -29,6 +30,7 @@ from tests.gateway.rig import (
     request,
     rig,
     run,
+    until,
     whole,
 )
 
@@ -303,5 +305,34 @@ def test_a_wrong_key_costs_no_look_at_the_body() -> None:
             answer = await read_one(reader)
             assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
             writer.close()
+
+    run(main())
+
+
+def test_only_so_many_connections() -> None:
+    async def main() -> None:
+        async with rig(limits=Limits(connections=2)) as r:
+            one, two = await r.connect(), await r.connect()
+            await until(lambda: len(r.listener.conns) == 2)
+            with contextlib.suppress(ConnectionError):
+                assert await r.raw(ask()) == b""
+            for reader, writer in (one, two):
+                writer.write(ask())
+                assert (await read_one(reader)).status == 200
+            one[1].close()
+            await until(lambda: len(r.listener.conns) == 1)
+            assert (await r.chat()).status == 200
+
+    run(main())
+
+
+def test_idle_connections_to_a_provider_are_closed() -> None:
+    async def main() -> None:
+        async with rig(patience=Patience(idle_s=0.5)) as r:
+            assert (await r.chat()).status == 200
+            assert r.upstreams == 1
+            await until(lambda: r.upstreams == 0)
+            assert (await r.chat()).status == 200
+            assert r.provider.connections == 2
 
     run(main())

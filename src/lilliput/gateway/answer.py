@@ -29,7 +29,7 @@ class Patience(Struct, frozen=True, kw_only=True):
     connect_s: float = 5.0
     first_byte_s: float = 120.0
     stall_s: float = 60.0
-    total_s: float = 600.0
+    total_s: float = 0.0
     idle_s: float = 60.0
     answer_bytes: int = 64 * 1024 * 1024
 
@@ -41,8 +41,9 @@ class Stale(Problem):
 class Answer(asyncio.Protocol):
     """One upstream connection and the answer now coming over it.
 
-    `head()` waits for status and headers; then `next()` gives bytes as they come (b"" at the end), or `read()` all.
-    `release()` gives a read-out connection back to its pool and closes any other. All three raise Problem.
+    Once `status` is set, which `event()` waits for, the headers are there; then `next()` gives bytes as they come (b"" at
+    the end), or `read()` all. `release()` gives a read-out connection back to its pool and closes any other. All three
+    raise Problem.
     """
 
     __slots__ = (
@@ -168,13 +169,6 @@ class Answer(asyncio.Protocol):
         self._since = self._started = self._pool.tick
         self.transport.write(data)
 
-    async def head(self) -> None:
-        """Waits for status and headers."""
-        while not self.status:
-            if self.problem is not None:
-                raise self.problem
-            await self._event()
-
     async def next(self) -> bytes:
         """The bytes that have come since the last call, b"" once the answer is whole."""
         while not self._chunks:
@@ -183,7 +177,7 @@ class Answer(asyncio.Protocol):
             if self.is_done:
                 return b""
             self._resume()
-            await self._event()
+            await self.event()
         return self.rest()
 
     def rest(self) -> bytes:
@@ -215,7 +209,7 @@ class Answer(asyncio.Protocol):
                     return
                 else:
                     self._resume()
-                    await self._event()
+                    await self.event()
         finally:
             self._take = None
 
@@ -297,7 +291,7 @@ class Answer(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _event(self) -> asyncio.Future[None]:
+    def event(self) -> asyncio.Future[None]:
         """Done at the next thing that happens on the connection."""
         self._waiter = waiter = self._pool.loop.create_future()
         return waiter

@@ -92,7 +92,18 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         request_id=visit.request_id, operation=op.name, key_id=visit.key.id, began_at=gate.clock(), left_early=True
     )
     try:
-        await _serve(gate, op, visit, record)
+        ask, target = _read(gate, op, visit, record)
+        steps = attempts([target], gate.dice)
+        step = next(steps)
+        while True:
+            record.served_by, record.tries = step.target.id, step.number
+            try:
+                await _attempt(gate, op, visit, record, step, ask)
+                break
+            except Problem as problem:
+                if visit.has_started:
+                    raise
+                step = steps.send(problem)
         record.left_early = False
     except Problem as problem:
         record.problem, record.left_early = problem, False
@@ -106,7 +117,8 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         gate.meter.note(record)
 
 
-async def _serve(gate: gates.Gate, op: Operation, visit: Visit, record: Record) -> None:
+def _read(gate: gates.Gate, op: Operation, visit: Visit, record: Record) -> tuple[_Ask, Target]:
+    """What is asked, and of whom; raises Problem for a body or a model that this key may not send."""
     gates.is_json(visit.header(b"content-type"))
     strict.screen(visit.body)
     asked = op.check(visit.body)
@@ -116,17 +128,7 @@ async def _serve(gate: gates.Gate, op: Operation, visit: Visit, record: Record) 
         gates.may_call(gate, visit.key, target)
     ask = _Ask(_fields(visit.body), record.is_stream, _wants_usage(asked))
     strict.unique(visit.body, len(_encode(ask.fields)), len(ask.fields))
-    steps = attempts([target], gate.dice)
-    step = next(steps)
-    while True:
-        record.served_by, record.tries = step.target.id, step.number
-        try:
-            await _attempt(gate, op, visit, record, step, ask)
-            return
-        except Problem as problem:
-            if visit.has_started:
-                raise
-            step = steps.send(problem)
+    return ask, target
 
 
 def _wants_usage(asked: Asked) -> bool:

@@ -91,7 +91,10 @@ class Link(Struct, frozen=True, eq=False):
             answer = idle.pop() if idle else await self.pool.connect()
             try:
                 answer.send(data)
-                await answer.head()
+                while not answer.status:
+                    if answer.problem is not None:
+                        raise answer.problem
+                    await answer.event()
             except Stale:
                 answer.release()
             except BaseException:

@@ -12,8 +12,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Every zero means "work it out"; the rules are the functions below.
 
     `threads` decode, `prefill_threads` read prompts. `context_tokens` is what one request may hold, prompt and answer
-    together; `parallel` requests run at once. `batch_tokens` are read in one step: other streams pause meanwhile, and
-    it is the longest text that can be embedded. `memory_bytes` bounds what the process allocates; the weights
+    together; `parallel` requests run at once. `batch_tokens` of prompts are read in one step, in which other streams
+    pause. `memory_bytes` bounds what the process allocates; the weights
     themselves are mapped from disk and do not count. An engine that answers nothing for `stuck_s` is ended.
     `temperature` and `top_p` hold where a request names none.
     """
@@ -43,7 +43,7 @@ class Order(Struct, frozen=True):
 
 def decode_threads(settings: Settings, cores: int) -> int:
     """Threads that write tokens: one core is left to the gateway, because threads that wait for a descheduled one
-    spin, and two of them on two busy cores fall from 100 to under 10 tokens a second (measured 2026-11-22)."""
+    spin, and two of them on two busy cores fall from 100 to 5-25 tokens a second (measured 2026-11-22)."""
     return settings.threads or max(1, cores - 1)
 
 
