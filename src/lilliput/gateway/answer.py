@@ -41,9 +41,9 @@ class Stale(Problem):
 class Answer(asyncio.Protocol):
     """One upstream connection and the answer now coming over it.
 
-    Once `status` is set, which `event()` waits for, the headers are there; then `next()` gives bytes as they come (b"" at
-    the end), or `read()` all. `release()` gives a read-out connection back to its pool and closes any other. All three
-    raise Problem.
+    Once `status` is set, which `event()` waits for, the headers are there; then `next()` gives bytes as they come, b""
+    at the end, or `read()` all of them. Both raise Problem. `release()` gives a read-out connection back to its pool
+    and closes any other.
     """
 
     __slots__ = (
