@@ -92,8 +92,8 @@ def test_a_problem_in_a_cold_route() -> None:
 
 def test_no_second_answer_is_begun(caplog: pytest.LogCaptureFixture) -> None:
     async def twice(visit: Visit) -> None:
-        visit.reply(200, (), b"first")
-        visit.reply(200, (), b"second")
+        visit.reply(200, b"", b"first")
+        visit.reply(200, b"", b"second")
 
     async def main() -> None:
         async with rig() as r:
@@ -113,13 +113,13 @@ def test_no_second_answer_is_begun(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_an_answer_that_cannot_be_ended_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     async def half(visit: Visit) -> None:
-        visit.start(200, ())
+        visit.start(200, b"")
         visit.write(b"some")
         await asyncio.sleep(0.01)
         fails()
 
     async def forgets(visit: Visit) -> None:
-        visit.start(200, ())
+        visit.start(200, b"")
         visit.write(b"some")
         await asyncio.sleep(0.01)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from lilliput.gateway import gates
-from lilliput.gateway.exchange import Pairs, exchange, refuse
+from lilliput.gateway.exchange import Lines, exchange, refuse, told_of
 from lilliput.gateway.routes import NOBODY, Route, Routes, enter, path_of
 from lilliput.gateway.visit import Visit as RawVisit
 from lilliput.gateway.visit import once
@@ -47,22 +47,23 @@ async def serve_cold(app: App, visit: RawVisit) -> None:
         read = True
         return {"type": "http.request", "body": visit.body, "more_body": False}
 
-    head: tuple[int, Pairs] = (500, ())
+    head: tuple[int, Lines] = (500, b"")
 
     async def send(message: Message) -> None:
         nonlocal head
         if message["type"] == "http.response.start":
-            head = (message["status"], tuple((n, v) for n, v in message.get("headers", ()) if n != b"content-length"))
+            pairs = ((n, v) for n, v in message.get("headers", ()) if n != b"content-length")
+            told = told_of(visit.request_id, b"gateway")
+            head = (message["status"], b"".join([b"%b: %b\r\n" % pair for pair in pairs]) + told)
             return
         body, more = message.get("body", b""), message.get("more_body", False)
-        told = (*head[1], (b"x-request-id", visit.request_id), (b"x-lilliput-route", b"gateway"))
         if not visit.has_started:
             if not more:
-                slow = visit.reply(head[0], told, body)
+                slow = visit.reply(head[0], head[1], body)
                 if slow is not None:
                     await slow
                 return
-            visit.start(head[0], told)
+            visit.start(head[0], head[1])
         slow = visit.write(body) if body else None
         if slow is not None:
             await slow
@@ -87,13 +88,14 @@ class AsgiVisit:
     def header(self, name: bytes) -> bytes | None:
         return self.headers.get(name)
 
-    def reply(self, status: int, headers: Pairs, body: bytes) -> Awaitable[None]:
-        self.start(status, (*headers, (b"content-length", b"%d" % len(body))))
+    def reply(self, status: int, headers: Lines, body: bytes) -> Awaitable[None]:
+        self.start(status, b"%bcontent-length: %d\r\n" % (headers, len(body)))
         return self._write(body, False)
 
-    def start(self, status: int, headers: Pairs) -> None:
+    def start(self, status: int, headers: Lines) -> None:
         self.has_started = True
-        self._head = {"type": "http.response.start", "status": status, "headers": list(headers)}
+        pairs = [tuple(line.split(b": ", 1)) for line in headers.split(b"\r\n")[:-1]]
+        self._head = {"type": "http.response.start", "status": status, "headers": pairs}
 
     def write(self, data: bytes) -> Awaitable[None]:
         return self._write(data, True)

@@ -18,17 +18,16 @@ from msgspec import Raw, Struct, structs
 
 from lilliput.gateway import gates
 from lilliput.gateway.answer import Answer
-from lilliput.gateway.observe import Record
+from lilliput.gateway.observe import REFUSED, Record
 from lilliput.neutral import Key, Problem, Target
 from lilliput.router.attempts import Step, attempts
 from lilliput.wire import embeddings, openai_endpoint, openai_problem, openai_types, openai_watch, quirks, strict
 
-Pairs = tuple[tuple[bytes, bytes], ...]
+Lines = bytes
+"""Header lines as they go on the wire, each ended by CRLF."""
 
-JSON = (b"content-type", b"application/json")
-SSE = (b"content-type", b"text/event-stream; charset=utf-8")
-_REFUSED = (b"x-lilliput-route", b"none; tries=0; why=refused")
-NO_CACHE = (b"cache-control", b"no-cache")
+JSON = b"content-type: application/json\r\n"
+SSE = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
 
 
 class Visit(Protocol):
@@ -43,8 +42,8 @@ class Visit(Protocol):
     has_started: bool
 
     def header(self, name: bytes) -> bytes | None: ...
-    def reply(self, status: int, headers: Pairs, body: bytes) -> Awaitable[None] | None: ...
-    def start(self, status: int, headers: Pairs) -> Awaitable[None] | None: ...
+    def reply(self, status: int, headers: Lines, body: bytes) -> Awaitable[None] | None: ...
+    def start(self, status: int, headers: Lines) -> Awaitable[None] | None: ...
     def write(self, data: bytes) -> Awaitable[None] | None: ...
     def finish(self) -> Awaitable[None] | None: ...
 
@@ -161,7 +160,7 @@ async def _attempt(gate: gates.Gate, op: Operation, visit: Visit, record: Record
         record.usage = op.whole(answer.status, body)
         if ask.is_stream:
             raise openai_problem.invalid_answer(body)
-        slow = visit.reply(200, (JSON, *_told(record)), body)
+        slow = visit.reply(200, JSON + _told(record), body)
         if slow is not None:
             await slow
     finally:
@@ -178,7 +177,7 @@ async def _relay(visit: Visit, answer: Answer, record: Record, wants_usage: bool
         if not out:
             return None
         if not visit.has_started:
-            visit.start(200, (SSE, NO_CACHE, *_told(record)))
+            visit.start(200, SSE + _told(record))
         return visit.write(out)
 
     try:
@@ -203,24 +202,28 @@ async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -
             await slow
         slow = visit.finish()
     else:
-        told = _told(record) if record is not None else ((b"x-request-id", visit.request_id), _REFUSED)
-        slow = visit.reply(problem.status, (*problem_headers(problem), *told), openai_problem.write_problem(problem))
+        told = told_of(visit.request_id, record.route if record is not None else REFUSED)
+        slow = visit.reply(problem.status, problem_headers(problem) + told, openai_problem.write_problem(problem))
     if slow is not None:
         await slow
 
 
-def problem_headers(problem: Problem) -> Pairs:
-    headers: Pairs = (JSON,)
+def problem_headers(problem: Problem) -> Lines:
+    lines = JSON
     if problem.retry_after_s is not None:
-        headers += ((b"retry-after", b"%d" % math.ceil(problem.retry_after_s)),)
+        lines += b"retry-after: %d\r\n" % math.ceil(problem.retry_after_s)
     if problem.allow:
-        headers += ((b"allow", problem.allow.encode()),)
-    return headers
+        lines += b"allow: %b\r\n" % problem.allow.encode()
+    return lines
 
 
-def _told(record: Record) -> Pairs:
+def told_of(request_id: bytes, route: bytes) -> Lines:
     """What every answer says of itself: its id, and who served it, after how many tries, and why."""
-    return ((b"x-request-id", record.request_id), (b"x-lilliput-route", record.route))
+    return b"x-request-id: %b\r\nx-lilliput-route: %b\r\n" % (request_id, route)
+
+
+def _told(record: Record) -> Lines:
+    return told_of(record.request_id, record.route)
 
 
 def way(gate: gates.Gate, target: Target, path: str) -> gates.Way:
@@ -228,6 +231,10 @@ def way(gate: gates.Gate, target: Target, path: str) -> gates.Way:
     known = gate.ways.get((target.id, path))
     if known is not None and known.target is target:
         return known
+    if not target.id.isprintable():  # it goes into a header
+        raise Problem(
+            "client", f"the model's name {target.model!r} is not printable", code="invalid_value", param="model"
+        )
     url, headers = openai_endpoint.endpoint(target, path)
     made = gate.upstream.link(url, headers, allow_private=target.allow_private)
     served = target.id.encode("ascii", "backslashreplace")

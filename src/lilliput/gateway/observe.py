@@ -11,6 +11,9 @@ from msgspec import Struct
 
 from lilliput.neutral import Problem
 
+REFUSED = b"none; tries=0; why=refused"
+"""The route of a request that went nowhere."""
+
 MOST_TOTALS = 10_000
 """Callers choose model names, so the meter holds only so many; later ones share one total per key."""
 MOST_TOKENS = 2**40
@@ -26,7 +29,7 @@ class Record(Struct, kw_only=True):
     began_at: float
     model: str = ""
     served_by: str = ""
-    route: bytes = b"none; tries=0; why=refused"
+    route: bytes = REFUSED
     tries: int = 0
     is_stream: bool = False
     usage: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from lilliput.gateway.exchange import Pairs
+from lilliput.gateway.exchange import Lines
 from lilliput.gateway.routes import NOBODY, Route
 from lilliput.neutral import Key, Problem
 
@@ -56,7 +56,7 @@ class Visit:
     def header(self, name: bytes) -> bytes | None:
         return self.headers.get(name)
 
-    def reply(self, status: int, headers: Pairs, body: bytes) -> Awaitable[None] | None:
+    def reply(self, status: int, headers: Lines, body: bytes) -> Awaitable[None] | None:
         """The whole answer at once."""
         self._begin()
         self.has_ended = True
@@ -65,7 +65,7 @@ class Visit:
         self._conn.transport.write(data if self.method == b"HEAD" else data + body)
         return self._conn.can_write
 
-    def start(self, status: int, headers: Pairs) -> Awaitable[None] | None:
+    def start(self, status: int, headers: Lines) -> Awaitable[None] | None:
         """Begins an answer of unknown length; its head goes out with the first write."""
         self._begin()
         self.wrote_at = self._conn.listener.tick
@@ -100,10 +100,9 @@ class Visit:
             raise RuntimeError("a second answer was begun for one request")
         self.has_started = True
 
-    def _head(self, status: int, headers: Pairs) -> bytes:
-        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    def _head(self, status: int, headers: Lines) -> bytes:
         end = b"" if self.keep else b"connection: close\r\n"
-        return b"%b%b%b%b" % (_REASONS[status], self._conn.listener.date, lines, end)
+        return b"%b%b%b%b" % (_REASONS[status], self._conn.listener.date, headers, end)
 
 
 def once(pairs: Sequence[tuple[bytes, bytes]]) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 Tokens = Annotated[int, Meta(ge=1, lt=2**31)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Named = Annotated[str, Meta(min_length=1)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+ModelName = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Anything(Struct, frozen=True, gc=False):
@@ -239,7 +239,7 @@ _WORDS = {
     "role": "system, developer, user, assistant, tool or function",
     "tool_choice": "none, auto, required or an object that names a tool",
     "function_call": "none, auto or an object that names a function",
-    "model": "a name of 1 to 256 characters without control characters",
+    "model": "a name of 1 to 256 characters",
 }
 _STEP = re.compile(r"\[(\d+)\]|(\w+)")
 
