@@ -125,7 +125,7 @@ def _read(gate: gates.Gate, op: Operation, visit: Visit, record: Record) -> tupl
     target = gate.target(asked.model)
     if visit.key.models:
         gates.may_call(gate, visit.key, target)
-    ask = _Ask(_fields(visit.body), record.is_stream, _wants_usage(asked))
+    ask = _Ask(_fields(visit.body), record.is_stream, record.is_stream and _wants_usage(asked))
     strict.unique(visit.body, len(_encode(ask.fields)), len(ask.fields))
     return ask, target
 
