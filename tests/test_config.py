@@ -92,8 +92,8 @@ def test_shown_hides_header_values_and_what_is_not_set(tmp_path: Path) -> None:
 def test_home_of_the_environment() -> None:
     h = home({"LILLIPUT_HOME": "/x/y"})
     assert h == Home(Path("/x/y"))
-    places = (h.config_file, h.database, h.pepper_file, h.local_key_file, h.weights, h.run, h.logs)
-    told = ["config.toml", "data/lilliput.db", "keys/pepper", "keys/local.key", "weights", "run", "logs"]
+    places = (h.config_file, h.database, h.pepper_file, h.local_key_file, h.weights)
+    told = ["config.toml", "data/lilliput.db", "keys/pepper", "keys/local.key", "weights"]
     assert [str(p.relative_to("/x/y")) for p in places] == told
 
 

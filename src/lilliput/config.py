@@ -56,15 +56,6 @@ class Home(Struct, frozen=True):
     def weights(self) -> Path:
         return self.root / "weights"
 
-    @property
-    def run(self) -> Path:
-        """Sockets and process ids, worth nothing after a restart."""
-        return self.root / "run"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[server]`: the HTTP side."""

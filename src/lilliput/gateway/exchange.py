@@ -160,7 +160,7 @@ async def _attempt(gate: gates.Gate, op: Operation, visit: Visit, record: Record
         record.usage = op.whole(answer.status, body)
         if ask.is_stream:
             raise openai_problem.invalid_answer(body)
-        slow = visit.reply(200, JSON + _told(record), body)
+        slow = visit.reply(200, JSON + told(record.request_id, record.route), body)
         if slow is not None:
             await slow
     finally:
@@ -177,7 +177,7 @@ async def _relay(visit: Visit, answer: Answer, record: Record, wants_usage: bool
         if not out:
             return None
         if not visit.has_started:
-            visit.start(200, SSE + _told(record))
+            visit.start(200, SSE + told(record.request_id, record.route))
         return visit.write(out)
 
     try:
@@ -202,8 +202,8 @@ async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -
             await slow
         slow = visit.finish()
     else:
-        told = told_of(visit.request_id, record.route if record is not None else REFUSED)
-        slow = visit.reply(problem.status, problem_headers(problem) + told, openai_problem.write_problem(problem))
+        lines = problem_headers(problem) + told(visit.request_id, record.route if record is not None else REFUSED)
+        slow = visit.reply(problem.status, lines, openai_problem.write_problem(problem))
     if slow is not None:
         await slow
 
@@ -217,13 +217,9 @@ def problem_headers(problem: Problem) -> Lines:
     return lines
 
 
-def told_of(request_id: bytes, route: bytes) -> Lines:
+def told(request_id: bytes, route: bytes) -> Lines:
     """What every answer says of itself: its id, and who served it, after how many tries, and why."""
     return b"x-request-id: %b\r\nx-lilliput-route: %b\r\n" % (request_id, route)
-
-
-def _told(record: Record) -> Lines:
-    return told_of(record.request_id, record.route)
 
 
 def way(gate: gates.Gate, target: Target, path: str) -> gates.Way:
@@ -231,10 +227,7 @@ def way(gate: gates.Gate, target: Target, path: str) -> gates.Way:
     known = gate.ways.get((target.id, path))
     if known is not None and known.target is target:
         return known
-    if not target.id.isprintable():  # it goes into a header
-        raise Problem(
-            "client", f"the model's name {target.model!r} is not printable", code="invalid_value", param="model"
-        )
+    gates.is_printable(target)
     url, headers = openai_endpoint.endpoint(target, path)
     made = gate.upstream.link(url, headers, allow_private=target.allow_private)
     served = target.id.encode("ascii", "backslashreplace")

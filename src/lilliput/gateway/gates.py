@@ -121,6 +121,13 @@ def may_call(gate: Gate, key: Key, target: Target) -> None:
         )
 
 
+def is_printable(target: Target) -> None:
+    """Raises Problem (400) for a model's name that could break out of a header, where every answer shows it."""
+    if not target.id.isprintable():
+        say = f"the model's name {target.model!r} is not printable"
+        raise Problem("client", say, code="invalid_value", param="model")
+
+
 def is_json(content_type: bytes | None) -> None:
     """Raises Problem (415) for a body that says it is something other than JSON."""
     if content_type == b"application/json" or content_type is None:
