@@ -36,6 +36,8 @@ from lilliput.neutral import Problem
 from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
 from lilliput.store.sqlite import SqliteStore
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Parts(Struct):
     """One worker, wired: what the raw server and the ASGI app share."""
@@ -150,7 +152,7 @@ async def _worker(place: Home, config: Config, file: Path | None = None, *, list
     """One worker from its start to its drained end; one of many writes a byte to `listens` when it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPS:
         loop.add_signal_handler(number, stop.set)
     async with compose(place, config, os.environ) as parts:
         listener = Listener(parts.gate, parts.answer, parts.routes, parts.limits)
@@ -190,9 +192,13 @@ def _many(place: Home, config: Config) -> int:
     stopping = False
 
     def start(number: int, listens: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # so that no order to stop is lost between two processes
         pid = os.fork()
         if pid == 0:
             status = 1
+            for sig in STOPS:
+                signal.signal(sig, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             try:
                 status = uvloop.run(_worker(place, config, listens=listens))
             except Problem as problem:
@@ -200,6 +206,7 @@ def _many(place: Home, config: Config) -> int:
             finally:
                 os._exit(status)
         children[pid] = number
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def stop(*_: object) -> None:
         nonlocal stopping
@@ -211,7 +218,7 @@ def _many(place: Home, config: Config) -> int:
     for number in range(config.server.workers):
         start(number, listens)
     os.close(listens)
-    for sig in (signal.SIGTERM, signal.SIGINT):
+    for sig in STOPS:
         signal.signal(sig, stop)
     print(f"lilliput {__version__}")
     print(f"  endpoint   http://{config.server.host}:{config.server.port}/v1, {config.server.workers} workers")
