@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup serve test check bench conformance prices clean
+CLIENTS := .venv-clients/latest/.ready .venv-clients/openai2/.ready
+
+.PHONY: setup serve test test-clients check bench conformance prices providers clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -14,14 +16,22 @@ $(READY): pyproject.toml constraints.txt
 serve: setup        ## start the gateway on 127.0.0.1:1726 (first run fetches the default weights)
 	$(BIN)/lilliput serve $(ARGS)
 
-test: setup         ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: setup         ## every test but those of other people's clients
+	$(BIN)/python -m pytest --ignore=tests/clients $(ARGS)
+
+test-clients: setup $(CLIENTS)  ## other people's SDKs and frameworks, Python and Node, against a running gateway
+	$(BIN)/python -m pytest tests/clients $(ARGS)
+
+.venv-clients/%/.ready: tests/clients/requirements-%.txt
+	$(PYTHON) -m venv .venv-clients/$*
+	.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
 
 check: setup        ## the gate before a commit: format, lint, types, house rules, fast tests; under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow' -n 2 $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n 2 --ignore=tests/clients $(ARGS)
 
 bench: setup        ## the quick benchmark: gateway, nginx and direct side by side, under 3 minutes
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -32,5 +42,8 @@ conformance: setup  ## recorded provider traffic through a running gateway: make
 prices: setup       ## make the model snapshot anew from genai-prices
 	$(BIN)/python scripts/prices.py
 
+providers: setup    ## make docs/providers.md anew, after a change to a row or to what a dialect supports
+	$(BIN)/python scripts/providers_page.py
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/work
+	rm -rf .venv .venv-clients build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/work

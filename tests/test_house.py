@@ -14,14 +14,15 @@ SRC = ROOT / "src" / "lilliput"
 # part -> the parts that it may import. A part may always import itself and the package's version.
 MAY_IMPORT: dict[str, set[str]] = {
     "neutral": set(),
+    "money": {"neutral"},
     "wire": {"neutral"},
     "catalogue": {"neutral"},
-    "store": {"neutral"},
+    "store": {"neutral", "money"},
     "router": {"neutral", "catalogue"},
-    "gateway": {"neutral", "wire", "catalogue", "router"},
+    "gateway": {"neutral", "money", "wire", "catalogue", "router"},
     "local": {"neutral", "wire"},
     "config": {"neutral", "catalogue"},
-    "cli": {"neutral", "wire", "catalogue", "router", "gateway", "store", "local", "config", "cli"},
+    "cli": {"neutral", "money", "wire", "catalogue", "router", "gateway", "store", "local", "config", "cli"},
     "asgi": {"cli"},
 }
 MAX_LINES = 400

@@ -13,6 +13,8 @@ from msgspec import Raw, Struct, field, structs
 Role = Literal["system", "user", "assistant", "tool"]
 MediaKind = Literal["image", "audio", "video", "file"]
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "error"]
+Cache = Literal["5m", "1h"]
+ToolKind = Literal["function", "custom"]
 Fault = Literal["client", "auth", "permission", "missing", "limit", "provider", "provider_auth", "timeout", "server"]
 
 STATUS: dict[Fault, int] = {
@@ -88,7 +90,10 @@ class Secret:
 
 
 class Text(Struct, frozen=True, tag=True):
+    """`cache` asks the provider to keep the prompt up to here, for five minutes or an hour; so on every part."""
+
     text: str
+    cache: Cache | None = None
 
 
 class Media(Struct, frozen=True, tag=True):
@@ -101,10 +106,12 @@ class Media(Struct, frozen=True, tag=True):
     file_id: str | None = None
     name: str | None = None
     detail: str | None = None
+    cache: Cache | None = None
 
 
 class Thinking(Struct, frozen=True, tag=True):
-    """Reasoning shown or sealed by a model. `signature` and `sealed` mean something to `family` alone."""
+    """Reasoning shown or sealed by a model. `signature` and `sealed` mean something to `family` alone (see
+    `wire.families`); one without text signs the part before it."""
 
     text: str = ""
     signature: str | None = None
@@ -117,12 +124,17 @@ class Refusal(Struct, frozen=True, tag=True):
 
 
 class ToolCall(Struct, frozen=True, tag=True):
-    """`arguments` is JSON text as the model wrote it, so it may be invalid; "" means {}."""
+    """`arguments` is JSON text as the model wrote it, so it may be invalid; "" means {}. A custom tool's is free text.
+
+    `signature` is Gemini's: the thought behind this call, to be given back with it.
+    """
 
     id: str
     name: str
     arguments: str = ""
-    kind: Literal["function", "custom"] = "function"
+    kind: ToolKind = "function"
+    signature: str | None = None
+    cache: Cache | None = None
 
 
 class ToolResult(Struct, frozen=True, tag=True):
@@ -130,6 +142,7 @@ class ToolResult(Struct, frozen=True, tag=True):
     parts: tuple[Text | Media, ...] = ()
     name: str | None = None
     is_error: bool = False
+    cache: Cache | None = None
 
 
 class Opaque(Struct, frozen=True, tag=True):
@@ -149,12 +162,18 @@ class Message(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """`schema` is the JSON Schema of the arguments as raw JSON, None when the tool takes none."""
+    """`schema` is the JSON Schema of the arguments as raw JSON, None when the tool takes none.
+
+    A custom tool takes free text instead; `grammar` is OpenAI's `format` object for it, as raw JSON.
+    """
 
     name: str
     description: str | None = None
     schema: Raw | None = None
     strict: bool | None = None
+    cache: Cache | None = None
+    kind: ToolKind = "function"
+    grammar: Raw | None = None
 
 
 class ToolChoice(Struct, frozen=True):
@@ -180,7 +199,8 @@ class Reasoning(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One chat call. `extra` holds the caller's fields that have no neutral name, under their name in `dialect`."""
+    """One chat call. `extra` holds the caller's fields that have no neutral name, under their name in `dialect`; a
+    name that begins with "$" is the dialect's own note to itself."""
 
     model: str
     messages: tuple[Message, ...]
@@ -210,10 +230,20 @@ class Request(Struct, frozen=True, kw_only=True):
 # -- where it goes -----------------------------------------------------------------------------------------------
 
 
+class Aws(Struct, frozen=True):
+    """An AWS access key and the region it signs for (Signature Version 4)."""
+
+    access_key: str
+    secret: Secret
+    region: str
+    session: Secret | None = None
+
+
 class Target(Struct, frozen=True, kw_only=True):
     """A deployment: a provider's endpoint for one model, with all that is needed to call it.
 
-    `base` ends where the dialect's own path begins. `key_header` and `key_prefix` say how `key` travels.
+    `base` ends where the dialect's own path begins. `key_header` and `key_prefix` say how `key` travels, unless `aws`
+    signs each call. `also` names further dialects that the same endpoint speaks.
     """
 
     provider: str
@@ -230,6 +260,8 @@ class Target(Struct, frozen=True, kw_only=True):
     clamp: dict[str, tuple[float, float]] = field(default_factory=dict)
     force: dict[str, Any] = field(default_factory=dict)
     allow_private: bool = False
+    also: tuple[str, ...] = ()
+    aws: Aws | None = None
     id: str = ""
     """`provider/model`, always: derived here once, since every request reads it."""
 
@@ -237,21 +269,24 @@ class Target(Struct, frozen=True, kw_only=True):
         structs.force_setattr(self, "id", f"{self.provider}/{self.model}")
 
 
-class Call(Struct, frozen=True):
-    """One HTTP call to a provider: `url` is absolute, `headers` leave out the length and the connection's own."""
+class Sent(Struct, frozen=True):
+    """A request's body as a provider of another dialect gets it, and what of the request it has no place for.
 
-    method: str
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    `dropped` holds names from `wire.fields`, and names of the caller's own fields that have no neutral one.
+    """
+
     body: bytes
-    stream: bool = False
+    dropped: tuple[str, ...] = ()
 
 
 # -- an answer ---------------------------------------------------------------------------------------------------
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens in disjoint buckets; totals are derived. `given` is the provider's own object, kept beside ours."""
+    """Tokens in disjoint buckets; totals are derived. `given` is the provider's own object, kept beside ours.
+
+    `doubts` names the figures in it that cannot be true as they stand.
+    """
 
     input: int = 0
     cache_read: int = 0
@@ -264,6 +299,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     audio_out: int = 0
     image_out: int = 0
     given: Raw | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def prompt_tokens(self) -> int:
@@ -296,6 +332,7 @@ class Thought(Struct, frozen=True):
     choice: int = 0
     signature: str | None = None
     sealed: str | None = None
+    family: str | None = None
 
 
 class Refused(Struct, frozen=True):
@@ -310,7 +347,8 @@ class Called(Struct, frozen=True):
     id: str
     name: str
     choice: int = 0
-    kind: Literal["function", "custom"] = "function"
+    kind: ToolKind = "function"
+    signature: str | None = None
 
 
 class Argued(Struct, frozen=True):
@@ -385,24 +423,26 @@ def fold(events: Iterable[Event]) -> Reply:
         if isinstance(e, Counted):
             reply.usage = e.usage
             continue
-        c = choices.setdefault(e.choice, Choice(index=e.choice))
+        c = choices.get(e.choice)
+        if c is None:
+            c = choices[e.choice] = Choice(index=e.choice)
         if isinstance(e, Said):
             c.text += e.text
+        elif isinstance(e, Ended):
+            c.reason, c.native = e.reason, e.native
         elif isinstance(e, Thought):
             c.thinking = _think(c.thinking, e)
         elif isinstance(e, Refused):
             c.refusal += e.text
         elif isinstance(e, Called):
-            calls[e.choice, e.index] = ToolCall(e.id, e.name, "", e.kind)
+            calls[e.choice, e.index] = ToolCall(e.id, e.name, "", e.kind, e.signature)
         elif isinstance(e, Argued):
             call = calls[e.choice, e.index]
-            calls[e.choice, e.index] = ToolCall(call.id, call.name, call.arguments + e.text, call.kind)
+            calls[e.choice, e.index] = structs.replace(call, arguments=call.arguments + e.text)
         elif isinstance(e, Shown):
             c.media += (e,)
-        elif isinstance(e, Scored):
-            c.logprobs += (e.content,)
         else:
-            c.reason, c.native = e.reason, e.native
+            c.logprobs += (e.content,)
     for (choice, _), call in calls.items():
         choices[choice].calls += (call,)
     reply.choices = [choices[i] for i in sorted(choices)]
@@ -411,11 +451,10 @@ def fold(events: Iterable[Event]) -> Reply:
 
 def _think(so_far: tuple[Thinking, ...], e: Thought) -> tuple[Thinking, ...]:
     """Text joins the open block; a signature closes it; a sealed block stands alone."""
-    if e.sealed is not None:
-        return (*so_far, Thinking(e.text, e.signature, e.sealed))
-    if so_far and so_far[-1].signature is None and so_far[-1].sealed is None:
-        return (*so_far[:-1], Thinking(so_far[-1].text + e.text, e.signature))
-    return (*so_far, Thinking(e.text, e.signature))
+    last = so_far[-1] if so_far else None
+    if e.sealed is None and last is not None and last.signature is None and last.sealed is None:
+        return (*so_far[:-1], Thinking(last.text + e.text, e.signature, None, e.family or last.family))
+    return (*so_far, Thinking(e.text, e.signature, e.sealed, e.family))
 
 
 # -- who asks ----------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from lilliput.catalogue.find import CACHE_LIMIT, Catalogue
 from lilliput.catalogue.load import load
-from lilliput.catalogue.rows import ProviderPatch
+from lilliput.catalogue.rows import Model, Price, ProviderPatch
 from lilliput.neutral import Problem
 
 
@@ -126,3 +127,17 @@ def test_made_up_names_do_not_grow_the_catalogue() -> None:
         assert c.model(f"openai/made-up-{n}") is None
     assert len(c._targets) == len(c._found) == CACHE_LIMIT
     assert c.target("openai/gpt-4o") == known
+
+
+def test_a_name_that_a_pattern_matches_keeps_the_price_but_not_what_the_model_can_do() -> None:
+    row = Model(id="openai/x", price=Price(input=1, output=2), context_tokens=9, names=("x-2024", "x-*"))
+    known = structs.replace(row, input=("text",), tools=False, schema=False, reasoning=True, max_output_tokens=3)
+    c = Catalogue({}, {}, {"openai": (known,)})
+    for exact in ("openai/x", "openai/x-2024"):
+        found = c.model(exact)
+        assert found is not None
+        assert (found.tools, found.max_output_tokens, found.input) == (False, 3, ("text",))
+    near = c.model("openai/x-audio")
+    assert near is not None
+    assert (near.price, near.context_tokens) == (known.price, 9)
+    assert (near.tools, near.schema, near.reasoning, near.max_output_tokens, near.input) == (None, None, None, 0, ())

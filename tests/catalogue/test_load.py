@@ -6,9 +6,9 @@ import datetime
 
 import pytest
 
-from lilliput.catalogue.load import SPEAKS, Catalogue, load
+from lilliput.catalogue.load import Catalogue, load, rows
 from lilliput.catalogue.rows import ModelPatch, Price, PricePatch, ProviderPatch, Status
-from lilliput.neutral import Problem, Secret, Target
+from lilliput.neutral import Aws, Problem, Secret, Target
 
 KEY = {"OPENAI_API_KEY": "sk-1"}
 AZURE = {"AZURE_OPENAI_ENDPOINT": "https://me.openai.azure.com/", "AZURE_OPENAI_API_KEY": "k"}
@@ -18,6 +18,7 @@ def status(c: Catalogue, name: str) -> Status:
     return next(s for s in c.providers() if s.name == name)
 
 
+AWS = {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "AKIAX", "AWS_SECRET_ACCESS_KEY": "s"}
 READY = [
     ("key in the environment", "openai", {}, KEY, True, "OPENAI_API_KEY is set"),
     ("no key", "openai", {}, {}, False, "set OPENAI_API_KEY"),
@@ -38,7 +39,15 @@ READY = [
     ("a base from the environment", "azure", {}, AZURE, True, "AZURE_OPENAI_API_KEY is set"),
     ("half of it", "azure", {}, {"AZURE_OPENAI_API_KEY": "k"}, False, "set AZURE_OPENAI_ENDPOINT"),
     ("nonsense of it", "azure", {}, AZURE | {"AZURE_OPENAI_ENDPOINT": "me"}, False, "scheme"),
-    ("a dialect to come", "anthropic", {}, {"ANTHROPIC_API_KEY": "k"}, False, "'anthropic' is not spoken"),
+    ("an AWS key", "bedrock", {}, AWS, True, "AWS_ACCESS_KEY_ID is set"),
+    (
+        "half an AWS key",
+        "bedrock",
+        {},
+        {"AWS_REGION": "x", "AWS_ACCESS_KEY_ID": "a"},
+        False,
+        "AWS_BEARER_TOKEN_BEDROCK",
+    ),
 ]
 
 
@@ -75,8 +84,6 @@ REFUSED = [
     ("a bad bracket", {"mine": ProviderPatch(base="http://[::1/v1")}, "characters that no URL has, or none|no URL"),
     ("a name with a slash", {"a/b": ProviderPatch(base="http://h")}, "cannot be called so"),
     ("the embedded engine", {"lilliput": ProviderPatch(base="http://h")}, "set up in [local]"),
-    ("a dialect to come", {"mine": ProviderPatch(base="http://h", dialect="cohere")}, "'cohere' is not spoken"),
-    ("a row of a dialect to come", {"anthropic": ProviderPatch(key_env="K")}, "'anthropic' is not spoken"),
     ("a header of ours", {"mine": ProviderPatch(base="http://h", headers={"Host": "x"})}, "may set"),
     ("a header that is none", {"mine": ProviderPatch(base="http://h", headers={"a b": "x"})}, "may set"),
     ("a line break in a header", {"mine": ProviderPatch(base="http://h", headers={"a": "x\r\nb: c"})}, "line break"),
@@ -101,11 +108,27 @@ def test_credentials_in_a_base_are_refused_and_not_repeated(base: str) -> None:
     assert "hunter2" not in e.value.say
 
 
-def test_a_dialect_is_spoken_once_the_caller_says_so() -> None:
-    c = load({}, {"ANTHROPIC_API_KEY": "k"}, speaks=SPEAKS | {"anthropic"})
+def test_a_row_of_another_dialect() -> None:
+    c = load({}, {"ANTHROPIC_API_KEY": "k"})
     t = c.target("anthropic/claude-opus-4-5")
     assert (t.base, t.key_header, t.key_prefix) == ("https://api.anthropic.com", "x-api-key", "")
     assert t.key == Secret("k")
+
+
+def test_aws_keys_sign_only_where_no_bearer_key_is() -> None:
+    t = load({}, AWS | {"AWS_SESSION_TOKEN": "t"}).target("bedrock/amazon.nova-lite-v1:0")
+    assert t.key is None
+    assert t.aws == Aws("AKIAX", Secret("s"), "eu-west-1", Secret("t"))
+    both = load({}, AWS | {"AWS_BEARER_TOKEN_BEDROCK": "b"}).target("bedrock/amazon.nova-lite-v1:0")
+    assert (both.key, both.aws) == (Secret("b"), None)
+
+
+def test_what_else_a_base_speaks_goes_with_the_base() -> None:
+    env = {"OPENAI_API_KEY": "k"}
+    assert load({}, env).target("openai/gpt-4o").also == ("openai_responses",)
+    assert load({"openai": ProviderPatch(base="http://h/v1")}, env).target("openai/gpt-4o").also == ()
+    kept = load({"openai": ProviderPatch(base="http://h/v1", also=("openai_responses",))}, env)
+    assert kept.target("openai/gpt-4o").also == ("openai_responses",)
 
 
 def test_a_patch_is_laid_over_our_row() -> None:
@@ -140,9 +163,9 @@ def test_tables_are_joined_and_lists_replaced() -> None:
     env = {"MISTRAL_API_KEY": "k"}
     joined = load({"mistral": ProviderPatch(rename={"a": "b", "seed": "c"})}, env).target("mistral/x")
     assert joined.rename == {"max_completion_tokens": "max_tokens", "seed": "c", "a": "b"}
-    one = load({"cohere": ProviderPatch(rename={"a": "b"})}, {"COHERE_API_KEY": "k"}).target("cohere/x")
-    assert one.drop == ("stream_options",)
-    two = load({"cohere": ProviderPatch(drop=("n",))}, {"COHERE_API_KEY": "k"}).target("cohere/x")
+    one = load({"mistral": ProviderPatch(rename={"a": "b"})}, env).target("mistral/x")
+    assert one.drop == rows()["mistral"].drop
+    two = load({"mistral": ProviderPatch(drop=("n",))}, env).target("mistral/x")
     assert two.drop == ("n",)
 
 

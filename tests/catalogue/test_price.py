@@ -104,15 +104,16 @@ USAGES = [
     Usage(input=900_000, output=10_000),
     Usage(input=500, audio_in=400, image_in=30, output=100, audio_out=300, image_out=20),
 ]
-ALL_DIALECTS = ("openai_chat", "azure", "mistral", "anthropic", "gemini", "bedrock", "cohere")
 
 
 def everything() -> Catalogue:
     env = {row.key_env: "k" for row in rows().values() if row.key_env}
     names = "AZURE_OPENAI_ENDPOINT DATABRICKS_HOST"
     env |= dict.fromkeys(names.split(), "https://example.com")
-    env |= dict.fromkeys(("AWS_REGION", "CLOUDFLARE_ACCOUNT_ID", "SNOWFLAKE_ACCOUNT"), "x")
-    return load({}, env, speaks=ALL_DIALECTS)
+    env |= dict.fromkeys(
+        ("AWS_REGION", "VERTEX_PROJECT", "VERTEX_LOCATION", "CLOUDFLARE_ACCOUNT_ID", "SNOWFLAKE_ACCOUNT"), "x"
+    )
+    return load({}, env)
 
 
 EVERYTHING = everything()

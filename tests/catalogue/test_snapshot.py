@@ -39,7 +39,7 @@ def test_row(name: str) -> None:
 
 def test_variables_of_rows_are_named_once() -> None:
     keys = [row.key_env for row in ROWS.values() if row.key_env]
-    assert len(keys) == len(set(keys))
+    assert len(keys) == len(set(keys)) + 1  # one token opens both publishers on Vertex
     assert {v for row in ROWS.values() for v in variables(row.base)}.isdisjoint(keys)
 
 
@@ -49,6 +49,10 @@ def test_models_are_many() -> None:
     assert len({m.maker for m in priced if m.maker}) >= 20
     assert sum(bool(m.context_tokens) for m in MODELS) >= 1000
     assert sum(bool(m.input) for m in MODELS) >= 500
+    for fact in ("tools", "schema", "reasoning"):
+        said = [getattr(m, fact) for m in MODELS]
+        assert said.count(True) >= 600, fact
+        assert said.count(False) >= 90, fact
     assert any(m.price.tiers for m in priced if m.price)
     assert any(m.price.hours for m in priced if m.price)
 
@@ -85,6 +89,28 @@ def test_the_files_are_what_the_script_writes() -> None:
     assert sorted(made) == [f"{name}.jsonl" for name in FILES]
     for name, content in made.items():
         assert content == (HERE / "models" / name).read_bytes(), f"{name}: run `make prices`"
+
+
+CAN = [
+    # A yes of either list beats a no of the other.
+    ("openai/gpt-3.5-turbo", "tools", True),
+    ("openai/gpt-4o", "schema", True),
+    ("openai/gpt-4", "schema", False),
+    ("anthropic/claude-sonnet-4-5", "reasoning", True),
+    ("gemini/gemini-embedding-001", "tools", False),
+    ("openai/ada", "tools", None),
+]
+
+
+@pytest.mark.parametrize(("id", "fact", "known"), CAN)
+def test_what_a_model_can_do(id: str, fact: str, known: bool | None) -> None:
+    assert [getattr(m, fact) for m in MODELS if m.id == id] == [known]
+
+
+def test_a_router_that_reads_pdf_for_every_model() -> None:
+    texts = [m for m in MODELS if m.provider == "openrouter" and m.input and "text" in m.output]
+    assert texts
+    assert all("file" in m.input for m in texts)
 
 
 MAKERS = [

@@ -21,7 +21,11 @@ WRONG = [
     ("a type at the top", "providers = 1", "f.toml: providers = 1: Expected `object`, got `int`"),
     ("a type in a table", "[providers.x.headers]\na = 1", "f.toml: [providers.x.headers] a = 1: Expected `str`"),
     ("a range", "[server]\nport = 70000", "f.toml: [server] port = 70000: Expected `int` <= 65535"),
-    ("a word", '[providers.x]\ndialect = "openai"', "'openai'; it is one of openai_chat, openai_responses, anthropic"),
+    (
+        "a word",
+        '[providers.x]\ndialect = "openai"',
+        "'openai'; it is one of openai_chat, azure, mistral, openai_responses",
+    ),
     ("a word in a list", '[models."a/b"]\ninput = ["txt"]', "`[0]`; it is one of text, image, audio"),
     ("a price", '[models."a/b".price]\ninput = -1', 'f.toml: [models."a/b".price] input = -1: Expected `float` >= 0.0'),
     ("a price that is no number", '[models."a/b".price]\ninput = nan', "input = nan"),

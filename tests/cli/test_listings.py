@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from lilliput.catalogue.load import rows
-from lilliput.cli.main import app
+from lilliput.cli.main import _provider_names, app
 from lilliput.cli.models import dollars
 
 MINE = """
@@ -20,7 +21,10 @@ key_env = "MINE_KEY"
 [models."mine/big"]
 context_tokens = 1000
 input = ["text", "image"]
+tools = false
+reasoning = true
 price = { input = 0.15, output = 12.5 }
+[models."mine/blank"]
 """
 READY = {"MINE_HOST": "a.example", "MINE_KEY": "k-secret"}
 
@@ -42,7 +46,7 @@ def test_models_are_those_of_ready_providers(tmp_path: Path) -> None:
 
 def test_models_as_json_have_the_form_of_the_endpoint(tmp_path: Path) -> None:
     document = json.loads(run(tmp_path, "models", "-p", "mine", "--json", env=READY).stdout)
-    assert [m["id"] for m in document] == ["mine/big"]
+    assert [m["id"] for m in document] == ["mine/big", "mine/blank"]
     assert document[0]["object"] == "model"
     assert document[0]["context_window"] == 1000
 
@@ -67,6 +71,61 @@ def test_no_models_of_a_provider_says_why(tmp_path: Path, name: str, provider: s
     assert (done.exit_code, done.stdout) == (1, "")
     assert say in done.stderr
     assert "\x1b" not in done.stderr
+
+
+FILTERS = [
+    ("modality", ["--modality", "audio"], lambda m: "audio" in m["input_modalities"]),
+    ("price", ["--max-price", "0.1"], lambda m: float(m["pricing"]["input"]) <= 0.1),
+    ("context", ["--context", "1000000"], lambda m: m["context_window"] >= 1_000_000),
+    ("provider", ["--provider", "gemini"], lambda m: m["id"].startswith("gemini/")),
+]
+
+
+@pytest.mark.parametrize(("name", "args", "fits"), FILTERS, ids=[row[0] for row in FILTERS])
+def test_a_filter_keeps_what_is_known_to_fit(
+    tmp_path: Path, name: str, args: list[str], fits: Callable[[dict[str, Any]], bool]
+) -> None:
+    every = json.loads(run(tmp_path, "models", "--all", "--json").stdout)
+    kept = json.loads(run(tmp_path, "models", "--all", "--json", *args).stdout)
+    assert 0 < len(kept) < len(every)
+    assert all(fits(m) for m in kept)
+
+
+def test_filters_combine(tmp_path: Path) -> None:
+    args = [arg for _, args, _ in FILTERS for arg in args]
+    kept = json.loads(run(tmp_path, "models", "--all", "--json", *args).stdout)
+    assert kept
+    assert all(fits(m) for m in kept for _, _, fits in FILTERS)
+
+
+def test_a_price_at_the_limit_passes_and_an_unknown_one_does_not(tmp_path: Path) -> None:
+    lines = run(tmp_path, "models", "--max-price", "0.15", env=READY).stdout
+    assert "mine/big" in lines
+    assert "mine/big" not in run(tmp_path, "models", "--max-price", "0.149", env=READY).stdout
+    assert "mine/blank" not in lines
+    assert "mine/blank" in run(tmp_path, "models", env=READY).stdout
+
+
+def test_nothing_fits(tmp_path: Path) -> None:
+    done = run(tmp_path, "models", "-p", "mine", "--modality", "video", "--max-price", "1", env=READY)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "none of 2 models is known to fit --modality video --max-price 1.0" in done.stderr
+
+
+def test_what_a_model_can_do_is_told_where_it_is_known(tmp_path: Path) -> None:
+    known = {m["id"]: m for m in json.loads(run(tmp_path, "models", "--json", env=READY).stdout)}
+    assert known["mine/big"]["supports"] == {"tools": False, "reasoning": True}
+    assert "supports" not in known["mine/blank"]
+
+
+def test_a_modality_that_there_is_not(tmp_path: Path) -> None:
+    done = run(tmp_path, "models", "--modality", "smell")
+    assert done.exit_code == 2
+    assert "smell" in done.stderr
+
+
+def test_provider_names_are_completed() -> None:
+    assert _provider_names("op") == ["openai", "openrouter"]
 
 
 def test_providers_name_what_is_missing(tmp_path: Path) -> None:

@@ -6,35 +6,58 @@ A dialect is a line in WAYS. Nothing is sent or judged here.
 from __future__ import annotations
 
 import random
-from typing import Any
-from urllib.parse import urlsplit
+import re
+from collections.abc import Iterable
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
-from tests.conformance.kit import Facts, Interaction, Kit, finish_bytes, halved
+from tests.conformance.corrections import corrected
+from tests.conformance.kit import Cuts, Facts, Interaction, Kit
 
 
 class Way(Struct, frozen=True):
-    """How recordings of one `api` are reached: the row's `dialect`, and the path between the replay and the adapter."""
+    """How recordings of one `api` are reached: the row's `dialect`, the path between the replay and the adapter, and
+    how the adapter's own paths end. What was recorded elsewhere is played all the same, and noted."""
 
     dialect: str
-    prefix: str = ""
+    prefix: str
+    ends: tuple[str, ...]
 
 
+_CHAT = ("/chat/completions",)
+_GENERATE = (":generateContent", ":streamGenerateContent")
+_VERTEX = "/v1/projects/p/locations/l/publishers"
 WAYS: dict[str, Way] = {
-    "openai.chat": Way("openai_chat", "/v1"),
+    "openai.chat": Way("openai_chat", "/v1", _CHAT),
+    "openai.responses": Way("openai_responses", "/v1", ("/responses",)),
+    "openai.completions": Way("openai_completions", "/v1", ("/completions",)),
+    "anthropic.messages": Way("anthropic", "", ("/messages",)),
+    "gemini.generate": Way("gemini", "/v1beta", _GENERATE),
+    "bedrock.converse": Way("bedrock", "", ("/converse", "/converse-stream")),
+    "bedrock.invoke": Way("bedrock_invoke", "", ("/invoke", "/invoke-with-response-stream")),
+    "cohere.v2": Way("cohere", "", ("/v2/chat",)),
+    "cohere.v1": Way("cohere_v1", "", ("/v1/chat",)),
+    "ollama.chat": Way("ollama", "", ("/api/chat",)),
+    "ollama.generate": Way("ollama_generate", "", ("/api/generate",)),
 }
-OWN_WAYS: dict[str, Way] = {
-    "openai.chat azure": Way("azure"),
-    "openai.chat mistral": Way("mistral", "/v1"),
+OWN_WAYS: dict[tuple[str, str], Way] = {
+    ("openai.chat", "azure"): Way("azure", "", _CHAT),
+    ("openai.chat", "mistral"): Way("mistral", "/v1", _CHAT),
+    ("anthropic.messages", "vertex"): Way(
+        "anthropic_vertex", f"{_VERTEX}/anthropic", (":rawPredict", ":streamRawPredict")
+    ),
+    ("gemini.generate", "vertex"): Way("gemini", f"{_VERTEX}/google", _GENERATE),
 }
-"""Providers that have a dialect of their own for an `api` of WAYS."""
-ENDS = {"openai.chat": "/chat/completions"}
-"""How a dialect's paths end. What was recorded elsewhere is played all the same, and noted."""
+"""Providers that are reached in a way of their own, by `api` and name."""
+_MODEL = re.compile(r"/(?:model|models|deployments)/([^/:]+)")
 OUR_KEY = (401, 403)
 """A provider refuses the gateway's key: the caller's own key is fine, and so it is told 502 `provider_auth`."""
-KINDS = ("chat", "stream")
+KINDS = ("chat", "stream", "completion")
 CUTS_OF_A_STREAM = 2
 """How many places a stream is cut at, each with a reset and with an early end."""
+STOPPED_LATE = ("anthropic.messages",)
+"""Dialects whose streams say how they finish in one event and that they are over in a later one."""
 
 
 class Row(Struct, frozen=True):
@@ -66,6 +89,23 @@ class Case(Struct, frozen=True, kw_only=True):
     verbatim: dict[str, Any] | None = None
     note: str = ""
 
+    @property
+    def way(self) -> Way:
+        return way(self.api, self.provider)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return (self.plain, self.split, *self.hurt)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether a stream is asked for, which a provider may refuse with an answer that is none."""
+        return bool(self.body.get("stream"))
+
+
+def way(api: str, provider: str) -> Way:
+    return OWN_WAYS.get((api, provider)) or WAYS[api]
+
 
 def judged(interaction: Interaction, api: str | None = None) -> bool:
     """True for what has a request to send and an answer to expect, of a dialect that is known here."""
@@ -79,73 +119,98 @@ def judged(interaction: Interaction, api: str | None = None) -> bool:
 
 def case(kit: Kit, interaction: Interaction) -> tuple[Case, list[Interaction]]:
     """The case of one interaction, and the interactions made for it that the replay server must know."""
-    name, api = interaction["id"], interaction["api"]
+    name, api, provider = interaction["id"], interaction["api"], interaction["provider"]
     recorded = kit.request(interaction)
+    status = interaction["response"]["status"]
+    path = urlsplit(interaction["request"]["url"]).path
     asked: Facts | None = kit.expect.request_facts(interaction)
-    is_stream = interaction["kind"] == "stream"
     if asked is None:
-        body: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        said = str((recorded or {}).get("prompt") or "hi")
+        named = _MODEL.search(path)
+        model = unquote(named[1]) if named else str((recorded or {}).get("model") or "m")
+        body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": said}]}
+        if interaction["kind"] == "stream" or path.endswith("stream"):
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
     else:
-        asked["stream"] = is_stream
+        if status < 400:
+            asked["stream"] = interaction["kind"] == "stream"
+        if not asked["params"].get("stop", True):
+            del asked["params"]["stop"]  # an empty list asks for nothing
         body = kit.expect.to_openai_request(asked)
         body["model"] = asked["model"] or "m"
         if kit.expect.compare(asked, kit.expect.facts_of("openai.chat", "", body)):
             asked = None  # OpenAI's form cannot carry this request, whoever sends it
-    status = interaction["response"]["status"]
-    rows, made = _hurt(kit, interaction) if status < 400 else ([], [])
     note = ""
     if status in OUR_KEY:
         note = "the provider refused the gateway's key: the caller gets 502 provider_auth"
-    elif not urlsplit(interaction["request"]["url"]).path.endswith(ENDS.get(api, "")):
-        note = f"recorded at {urlsplit(interaction['request']['url']).path}, played at the dialect's path"
+    elif not path.endswith(way(api, provider).ends):
+        note = f"recorded at {path}, played at the dialect's path"
+    any_path = "~anypath=1" if note.startswith("recorded") else ""
+    rows, made = _hurt(kit, interaction, any_path) if status < 400 else ([], [])
     return Case(
         id=name,
         api=api,
         kind=interaction["kind"],
-        provider=interaction["provider"],
-        plain=Row(f"r-{name}", name),
-        split=Row(f"r-{name}-split", name, "~split=17"),
+        provider=provider,
+        plain=Row(f"r-{name}", name, any_path),
+        split=Row(f"r-{name}-split", name, f"{any_path}~split=17"),
         hurt=tuple(rows),
-        said=kit.expect.response_facts(interaction),
+        said=corrected(kit, interaction),
         asked=asked if asked is None or not asked["server_tools"] else None,
         body=body,
-        verbatim=recorded if api == "openai.chat" else None,
+        verbatim=recorded,
         note=note,
     ), made
 
 
-def _hurt(kit: Kit, interaction: Interaction) -> tuple[list[Row], list[Interaction]]:
+def _hurt(kit: Kit, interaction: Interaction, any_path: str) -> tuple[list[Row], list[Interaction]]:
     """Rows where the answer is cut by a reset or ends early, anywhere and (streams) right after its finish reason,
     and (streams) where it ends half-way in good order."""
-    name, raw = interaction["id"], kit.body(interaction)
+    name = interaction["id"]
     dice = random.Random(name)  # the same places in every run
-    is_stream = interaction["kind"] == "stream"
-    places = [f"{dice.uniform(0.1, 0.9):.3f}" for _ in range(CUTS_OF_A_STREAM if is_stream else 1)]
-    places = [p for p in places if b"[DONE]" not in raw[: int(float(p) * len(raw))]]
-    after = finish_bytes(kit, interaction) if is_stream else None
-    if after is not None:
-        places.append(str(after))
-    rows = [
-        Row(f"r-{name}-{f}-{i}", name, f"~{f}={p}", f"{f}={p}") for i, p in enumerate(places) for f in ("cut", "eof")
+    if interaction["kind"] != "stream":
+        return _broken_off(name, [f"{dice.uniform(0.1, 0.9):.3f}"], any_path), []
+    cuts = Cuts(kit, interaction)
+    places = [f"{dice.uniform(0.1, 0.9):.3f}" for _ in range(CUTS_OF_A_STREAM)]
+    places = [p for p in places if not cuts.is_over(int(float(p) * len(cuts.raw)))]
+    halves = {"half": min(cuts.finish, max(1, int(len(cuts.ends) * dice.uniform(0.1, 0.9))))}
+    if cuts.finish < len(cuts.ends) and not cuts.is_over(finish := cuts.ends[cuts.finish]):
+        places.append(str(finish))
+        if interaction["api"] in STOPPED_LATE:
+            halves["late"] = cuts.finish + 1
+    made = [cuts.halved(events, f"{name}-{which}") for which, events in halves.items() if events]
+    rows = [Row(f"r-{i['id']}", i["id"], any_path, f"ends in good order ({i['id']})") for i in made]
+    return [*_broken_off(name, places, any_path), *rows], made
+
+
+def _broken_off(name: str, places: list[str], any_path: str) -> list[Row]:
+    return [
+        Row(f"r-{name}-{f}-{i}", name, f"{any_path}~{f}={p}", f"{f}={p}")
+        for i, p in enumerate(places)
+        for f in ("cut", "eof")
     ]
-    half = halved(kit, interaction, dice.uniform(0.1, 0.9)) if is_stream else None
-    if half is None:
-        return rows, []
-    rows.append(Row(f"r-{name}-half", half["id"], "", "ends half-way in good order"))
-    return rows, [half]
 
 
-def config(cases: list[Case], replay: str) -> str:
+class Placed(Protocol):
+    """What the configuration has rows for."""
+
+    @property
+    def provider(self) -> str: ...
+    @property
+    def way(self) -> Way: ...
+    @property
+    def rows(self) -> tuple[Row, ...]: ...
+
+
+def config(placed: Iterable[Placed], replay: str) -> str:
     """The gateway's configuration: a provider for every row, at `replay`, the replay server's address."""
     lines = []
-    for c in cases:
-        way = OWN_WAYS.get(f"{c.api} {c.provider}") or WAYS[c.api]
-        any_path = "~anypath=1" if c.note.startswith("recorded") else ""
-        for row in (c.plain, c.split, *c.hurt):
+    for p in placed:
+        for row in p.rows:
             lines += [
                 f'[providers."{row.name}"]',
-                f'dialect = "{way.dialect}"',
-                f'base = "{replay}/{c.provider}/{row.plays}{any_path}{row.options}{way.prefix}"',
+                f'dialect = "{p.way.dialect}"',
+                f'base = "{replay}/{p.provider}/{row.plays}{row.options}{p.way.prefix}"',
                 "allow_private = true",
             ]
     return "\n".join(lines) + "\n"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import bisect
 import importlib
+import itertools
+import json
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 CLOSE_S = 5.0
+TOOLS = ("replay.py", "expect.py")
 
 Interaction = dict[str, Any]
 """One recorded request and its answer, as the folder's README describes it."""
@@ -26,18 +31,24 @@ def default_folder() -> Path:
 
 
 class Kit:
-    """A folder of recordings with its tools; raises FileNotFoundError when it is none."""
+    """A folder of recordings with its tools, or with those of the default folder where it has none of its own.
 
-    def __init__(self, folder: Path) -> None:
-        for name in ("replay.py", "expect.py"):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder} is no folder of recordings: it lacks {name}")
-        sys.path.insert(0, str(folder))
+    `is_strict` judges by the parser alone, without `corrections`. Raises FileNotFoundError without recordings or tools.
+    """
+
+    def __init__(self, folder: Path, is_strict: bool = False) -> None:
+        self.is_strict = is_strict
+        if not any(folder.glob("*.json*")):
+            raise FileNotFoundError(f"{folder} is no folder of recordings: it has no *.json.gz")
+        places = [at for at in (folder, default_folder()) if all((at / name).is_file() for name in TOOLS)]
+        if not places:
+            raise FileNotFoundError(f"{folder} lacks {' and '.join(TOOLS)}, and so does {default_folder()}")
+        sys.path.insert(0, str(places[0]))
         try:
             self.expect: ModuleType = importlib.import_module("expect")
             self.replay: ModuleType = importlib.import_module("replay")
         finally:
-            sys.path.remove(str(folder))
+            sys.path.remove(str(places[0]))
         self.interactions: list[Interaction] = self.expect.load_dir(str(folder))
 
     def answer_facts(self, api: str, kind: str, status: int, body: bytes) -> Facts:
@@ -46,7 +57,7 @@ class Kit:
         seen = {"api": api, "kind": kind, "response": {"status": status, "body_b64": packed}}
         try:
             return dict(self.expect.response_facts(seen))
-        except (ValueError, TypeError, AttributeError, KeyError) as e:
+        except (ValueError, TypeError, AttributeError, LookupError) as e:
             raise ValueError(f"the answer cannot be read: {type(e).__name__}: {e}") from None
 
     def body(self, interaction: Interaction) -> bytes:
@@ -94,37 +105,65 @@ class Player:
             self._tasks.discard(task)
 
 
-def halved(kit: Kit, interaction: Interaction, part: float) -> Interaction | None:
-    """The interaction with its stream ended in good order after about `part` of its events, before any finish.
+class Cuts:
+    """Where a recorded stream can be cut between two events. `ends` holds the number of bytes up to each event's end;
+    `finish` is the place of the first event that tells a finish reason, an error or [DONE], len(ends) without one."""
 
-    None when no whole event stands before the first finish reason.
-    """
-    events, finish = _until_finish(kit, interaction)
-    kept = b"".join(events[: min(finish, max(1, int(len(events) * part)))])
-    if not kept:
-        return None
-    head = {k: v for k, v in interaction["response"].items() if k not in ("body", "body_b64")}
-    answer = {**head, "body_b64": base64.b64encode(kept).decode()}
-    return {**interaction, "id": f"{interaction['id']}-half", "response": answer}
+    def __init__(self, kit: Kit, interaction: Interaction) -> None:
+        self._kit, self._interaction, self.raw = kit, interaction, kit.body(interaction)
+        self._is_array = self.raw.lstrip()[:1] == b"["
+        self.ends = _element_ends(self.raw) if self._is_array else _event_ends(kit, self.raw)
+        self.finish = bisect.bisect_left(range(len(self.ends)), True, key=self._is_finished)
+
+    def closed(self, events: int) -> bytes:
+        """The first `events` events as a body that ends in good order."""
+        return self.raw[: self.ends[events - 1]] + (b"]" if self._is_array else b"") if events else b""
+
+    def is_over(self, bytes_: int) -> bool:
+        """True when the first `bytes_` bytes hold the event that closes the answer, whatever may follow it."""
+        if bytes_ >= self.ends[-1]:
+            return True
+        mark = CLOSING.get(self._interaction["api"])
+        return mark is not None and mark.search(self.raw[:bytes_]) is not None
+
+    def halved(self, events: int, name: str) -> Interaction:
+        """The interaction, called `name`, with its stream ended in good order after `events` events."""
+        head = {k: v for k, v in self._interaction["response"].items() if k not in ("body", "body_b64")}
+        answer = {**head, "body_b64": base64.b64encode(self.closed(events)).decode()}
+        return {**self._interaction, "id": name, "response": answer}
+
+    def _is_finished(self, event: int) -> bool:
+        body = self.closed(event + 1)
+        facts = self._kit.answer_facts(self._interaction["api"], "stream", 200, body)
+        return facts["native_finish"] not in (None, "cut") or bool(facts["error"]) or b"[DONE]" in body
 
 
-def finish_bytes(kit: Kit, interaction: Interaction) -> int | None:
-    """How many bytes of a stream tell a finish reason but not yet its end; None where nothing comes between them."""
-    events, finish = _until_finish(kit, interaction)
-    told = events[: finish + 1]
-    if len(told) == len(events) or b"[DONE]" in told[-1]:
-        return None
-    return sum(map(len, told))
+CLOSING = {
+    "openai.chat": re.compile(rb"\[DONE\]"),
+    "openai.completions": re.compile(rb"\[DONE\]"),
+    "openai.responses": re.compile(rb'"type": ?"(response\.(completed|incomplete|failed)|error)"'),
+    "anthropic.messages": re.compile(rb'"type": ?"(message_stop|error)"'),
+    "bedrock.converse": re.compile(rb"metadata"),
+    "cohere.v1": re.compile(rb"stream-end"),
+    "cohere.v2": re.compile(rb'"type": ?"message-end"'),
+    "ollama.chat": re.compile(rb'"done": ?true'),
+    "ollama.generate": re.compile(rb'"done": ?true'),
+}
+"""What tells that a stream is over, before its last byte; where there is nothing, only the end of the bytes does."""
 
 
-def _until_finish(kit: Kit, interaction: Interaction) -> tuple[list[bytes], int]:
-    """A stream's events, and the place of the first that finishes it."""
-    events = list(kit.replay.events(kit.body(interaction), ""))
-    for i, event in enumerate(events):
-        facts = kit.answer_facts(interaction["api"], "stream", 200, event)
-        if facts["native_finish"] or facts["error"] or b"[DONE]" in event:
-            return events, i
-    return events, len(events)
+def _event_ends(kit: Kit, raw: bytes) -> list[int]:
+    return list(itertools.accumulate(map(len, kit.replay.events(raw, ""))))
+
+
+def _element_ends(raw: bytes) -> list[int]:
+    """Where the elements of a streamed JSON array end."""
+    text, ends = raw.decode("utf-8", "surrogateescape"), []
+    decode, at = json.JSONDecoder().raw_decode, text.index("[") + 1
+    while (start := text.find("{", at)) >= 0:
+        _, at = decode(text, start)
+        ends.append(len(text[:at].encode("utf-8", "surrogateescape")))
+    return ends
 
 
 def same_json(a: object, b: object) -> bool:

@@ -59,8 +59,9 @@ def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **more
 VECTORS = b'{"object":"list","data":[{"embedding":[0.5]}],"model":"up","usage":{"prompt_tokens":3,"total_tokens":3}}'
 USAGE = b'data: {"id":"c1","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
 DONE = b"data: [DONE]\n\n"
+ROLE = chunk({"role": "assistant", "content": ""})
 STREAM = [
-    chunk({"role": "assistant", "content": ""}),
+    ROLE,
     chunk({"content": "hel"}),
     chunk({"content": "lo"}),
     chunk({}, "stop"),
@@ -123,7 +124,7 @@ def answering(data: bytes) -> Script:
 
 async def by_wish(provider: Provider, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """A well-behaved provider: streams when asked to."""
-    if "input" in json.loads(body):
+    if b"multipart" in provider.heads[-1] or not body or "input" in json.loads(body) or body == b"{}":
         writer.write(json_answer(VECTORS))
     elif json.loads(body).get("stream"):
         writer.write(STREAM_HEAD + framed(*STREAM))
@@ -142,6 +143,25 @@ def request(method: str, path: str, body: Any = None, headers: Mapping[str, str 
 def ask(**fields: Any) -> bytes:
     """The bytes of one chat request on a connection that is kept."""
     return request("POST", CHAT, {**ASK, **fields})
+
+
+class Memory:
+    """Kept responses, in a dict."""
+
+    def __init__(self) -> None:
+        self.turns: dict[tuple[str, str], bytes] = {}
+
+    async def find(self, owner: str, id: str) -> bytes | None:
+        return self.turns.get((owner, id))
+
+    async def keep(self, owner: str, id: str, turn: bytes, *_: object) -> None:
+        self.turns[owner, id] = turn
+
+    async def find_item(self, owner: str, id: str) -> bytes | None:
+        return None
+
+    async def drop(self, owner: str, id: str) -> bool:
+        return self.turns.pop((owner, id), None) is not None
 
 
 class Rig:
@@ -201,7 +221,7 @@ class Answered:
 
     @property
     def events(self) -> list[str]:
-        return [e[6:] for e in self.body.decode().split("\n\n") if e.startswith("data: ")]
+        return [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
 
 
 def parse(data: bytes) -> Answered:
@@ -272,6 +292,7 @@ async def rig(
         find_key=lambda token: Key(id="k1") if token == KEY else None,
         allows=lambda key, model: not key.models or model in key.models,
         target=find_target,
+        threads=Memory(),
         body_limit_bytes=body_limit_bytes,
         dice=lambda: 0.0,
     )

@@ -268,7 +268,6 @@ def test_a_half_closed_client_does_not_hold_a_provider() -> None:
 
 PLACES: list[tuple[str, str, int, str, dict[str, str]]] = [
     ("GET", "/v1/chat/completion", 404, "'/v1/chat/completions'", {}),
-    ("GET", "/", 404, "/openapi.json", {}),
     ("GET", "/v1/model", 404, "'/v1/models'", {}),
     ("GET", CHAT, 405, "POST", {"allow": "POST"}),
     ("PUT", CHAT, 405, "POST", {"allow": "POST"}),

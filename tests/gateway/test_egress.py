@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.gateway import calls as known
 from tests.gateway.rig import (
     Provider,
     answering,
@@ -21,7 +22,6 @@ from tests.gateway.rig import (
 
 from lilliput.gateway import egress
 from lilliput.gateway.answer import Patience
-from lilliput.gateway.routes import TABLE
 from lilliput.gateway.upstream import Upstream
 from lilliput.neutral import Problem
 
@@ -299,19 +299,15 @@ def test_a_header_cannot_carry_another(header: tuple[str, str]) -> None:
     asyncio.run(main())
 
 
-BODIES: dict[str, dict[str, Any]] = {
-    "chat": {"model": "p/m", "messages": [{"role": "user", "content": "hi"}]},
-    "embeddings": {"model": "p/m", "input": "hi"},
-}
-
-
 def test_every_route_that_goes_out_obeys() -> None:
     async def main() -> None:
         async with rig(by_wish, allow_private=False) as r:
-            for route in (t for t in TABLE if t.operation is not None):
-                assert route.operation is not None
-                got = await r.ask(route.method, route.path, BODIES[route.operation.name])
-                assert (got.status, got.error["code"]) == (502, "egress_refused"), route.path
+            for route, path, body, more in known.calls():
+                if route.operation is None or route.operation.name in ("count_tokens", "count_generate", "rerank"):
+                    continue  # they ask no provider of this dialect
+                got = await r.ask(route.method, path, body, more)
+                assert got.status == 502, route.path
+                assert known.code(got) in ("egress_refused", "api_error", "UNAVAILABLE", "INTERNAL"), route.path
             assert r.provider.connections == 0
 
     run(main())
@@ -374,7 +370,7 @@ def test_what_goes_upstream_is_ours_alone() -> None:
                 "X-Lilliput-Tag": "t",
             }
             for stream in (False, True):
-                body = {**BODIES["chat"], "stream": stream}
+                body = {**known.BODIES["chat"], "stream": stream}
                 assert (await r.ask("POST", "/v1/chat/completions", body, extra)).status == 200
             for head in r.provider.heads:
                 lines = head.decode("latin-1").lower()

@@ -41,7 +41,13 @@ def test_every_route_is_in_the_document_and_declares_its_permission() -> None:
 
 
 def test_routes_that_need_no_key_are_counted() -> None:
-    assert {r.path for r in TABLE if r.permission == "open"} == {"/healthz", "/readyz", "/version", "/openapi.json"}
+    assert {r.path for r in TABLE if r.permission == "open"} == {
+        "/",
+        "/healthz",
+        "/readyz",
+        "/version",
+        "/openapi.json",
+    }
 
 
 def test_the_document_s_references_resolve() -> None:

@@ -128,10 +128,10 @@ def _request(raw: bytes) -> None:
         assert refusal is not None
         assert refusal.status == 400
         return
-    again = chat.read_request(chat.write_call(r, TARGET).body)
+    again = chat.read_request(chat.write_body(r, TARGET).body)
     assert (
-        chat.write_call(again, TARGET).body
-        == chat.write_call(chat.read_request(chat.write_call(again, TARGET).body), TARGET).body
+        chat.write_body(again, TARGET).body
+        == chat.write_body(chat.read_request(chat.write_body(again, TARGET).body), TARGET).body
     )
 
 

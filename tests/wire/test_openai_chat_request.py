@@ -39,7 +39,7 @@ def _read(**fields: Any) -> Request:
 
 
 def _sent(r: Request, target: Target = TARGET) -> dict[str, Any]:
-    return json.loads(chat.write_call(r, target).body)  # type: ignore[no-any-return]
+    return json.loads(chat.write_body(r, target).body)  # type: ignore[no-any-return]
 
 
 def _message(**fields: Any) -> dict[str, Any]:
@@ -262,12 +262,12 @@ def test_the_call() -> None:
     target = Target(
         provider="p", model="their/name", base="https://x/v1", key=Secret("k"), query="a=b", headers={"x-y": "z"}
     )
-    call = chat.write_call(_read(stream=True), target)
-    assert (call.method, call.url, call.stream) == ("POST", "https://x/v1/chat/completions?a=b", True)
+    url, headers = chat.endpoint(target, True)
+    assert url == "https://x/v1/chat/completions?a=b"
     assert {"authorization": "Bearer k", "x-y": "z", "content-type": "application/json"}.items() <= dict(
-        call.headers
+        headers
     ).items()
-    sent = json.loads(call.body)
+    sent = json.loads(chat.write_body(_read(stream=True), target).body)
     assert (sent["model"], sent["stream_options"]) == ("their/name", {"include_usage": True})
 
 
@@ -281,9 +281,9 @@ def test_azure_names_the_deployment_in_the_path() -> None:
         key_header="api-key",
         key_prefix="",
     )
-    call = chat.write_call(_read(), target)
-    assert call.url == "https://x/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21"
-    assert dict(call.headers)["api-key"] == "k"
+    url, headers = chat.endpoint(target, False)
+    assert url == "https://x/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21"
+    assert dict(headers)["api-key"] == "k"
 
 
 def test_quirks_are_applied() -> None:
@@ -324,10 +324,32 @@ def test_signed_reasoning_goes_back_as_details_and_to_its_own_dialect_only() -> 
 
 
 def test_reading_loses_what_has_no_neutral_name() -> None:
-    marked = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+    marked = {"type": "text", "text": "a", "annotations": []}
     messages = [
         {"role": "developer", "content": [marked], "cache_control": {}},
         {"role": "tool", "tool_call_id": "c", "content": [{"type": "hologram"}, {"type": "text", "text": "b"}]},
     ]
     r = _read(messages=messages)
     assert r.messages == (Message("system", (Text("a"),)), Message("tool", (ToolResult("c", (Text("b"),)),)))
+
+
+def test_mistral_gets_ids_that_it_takes() -> None:
+    target = Target(provider="mistral", model="m", dialect="mistral")
+    messages = [
+        {"role": "user", "content": "hi"},
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {"id": "toolu_01", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+                {"id": "abcDEF123", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "toolu_01", "content": "a"},
+        {"role": "tool", "tool_call_id": "abcDEF123", "content": "b"},
+    ]
+    sent = _sent(_read(messages=messages), target)["messages"]
+    ids = [call["id"] for call in sent[1]["tool_calls"]]
+    assert ids[1] == "abcDEF123"
+    assert len(ids[0]) == 9
+    assert ids[0].isalnum()
+    assert [m["tool_call_id"] for m in sent[2:]] == ids

@@ -50,7 +50,8 @@ def medias(draw: st.DrawFn) -> Media:
     mime = draw(st.none() | st.sampled_from(["mpeg", "wav", "x-wav", "png", "pdf"]).map(lambda s: f"{family}/{s}"))
     where = draw(st.sampled_from(["data", "url", "file_id"]))
     value = draw({"data": DATA, "url": NAMES.map(lambda n: f"https://x/{n}"), "file_id": NAMES}[where])
-    return Media(kind, mime=mime, name=draw(MAYBE_NAME), detail=draw(MAYBE_NAME), **{where: value})
+    media = Media(kind, mime=mime, name=draw(MAYBE_NAME), detail=draw(MAYBE_NAME))
+    return replace(media, **{where: value})
 
 
 PARTS_ANYWHERE: st.SearchStrategy[Part] = st.one_of(
@@ -240,7 +241,7 @@ SETTLED = {
     "budget": _budgeted,
 }
 """Each declared loss as what it does to a request. The losses of reading alone have tests of their own above."""
-READING = {"developer", "legacy", "marks", "tool parts"}
+READING = {"developer", "legacy", "marks", "tool parts", "cache marks"}
 
 
 def test_every_loss_is_held_to_account() -> None:
@@ -250,11 +251,11 @@ def test_every_loss_is_held_to_account() -> None:
 @settings(max_examples=400, deadline=None)
 @given(REQUESTS)
 def test_a_request_comes_back_but_for_its_losses(r: Request) -> None:
-    again = chat.read_request(chat.write_call(r, replace(TARGET, model=r.model)).body)
+    again = chat.read_request(chat.write_body(r, replace(TARGET, model=r.model)).body)
     want = r
     for settle in SETTLED.values():
         want = settle(want)
     assert again == replace(want, dialect="openai_chat")
-    assert chat.read_request(chat.write_call(again, replace(TARGET, model=r.model)).body) == replace(
+    assert chat.read_request(chat.write_body(again, replace(TARGET, model=r.model)).body) == replace(
         again, include_usage=r.stream
     )

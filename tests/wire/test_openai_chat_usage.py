@@ -103,7 +103,8 @@ READ: list[tuple[str, dict[str, Any], Usage | None, tuple[str, ...]]] = [
 def test_read(name: str, given_: dict[str, Any], want: Usage | None, doubts: tuple[str, ...]) -> None:
     raw = json.dumps(given_).encode()
     got = chat.read_usage(raw)
-    assert (got and replace(got, given=None)) == want
+    assert (got and replace(got, given=None, doubts=())) == want
+    assert got is None or got.doubts == doubts
     assert chat.doubts(raw) == doubts
 
 
@@ -117,7 +118,11 @@ def test_what_is_no_usage(raw: bytes) -> None:
 COUNT = st.integers(0, 10**6)
 USAGES = st.builds(
     Usage,
-    **{name: COUNT for name in Usage.__struct_fields__ if name not in ("given", "cache_write_1h", "reasoning")},
+    **{
+        name: COUNT
+        for name in Usage.__struct_fields__
+        if name not in ("given", "doubts", "cache_write_1h", "reasoning")
+    },
     reasoning=COUNT,
 )
 
@@ -153,7 +158,7 @@ GIVEN = st.fixed_dictionaries(
 def test_whatever_a_provider_claims_no_bucket_is_negative_or_beyond_reason(claimed: dict[str, Any]) -> None:
     u = chat.read_usage(json.dumps(claimed).encode())
     if u is not None:
-        buckets = [getattr(u, name) for name in u.__struct_fields__ if name != "given"]
+        buckets = [getattr(u, name) for name in u.__struct_fields__ if name not in ("given", "doubts")]
         assert all(isinstance(n, int) and 0 <= n <= 10**9 for n in buckets)
         written = chat.write_usage(u)
         assert {"prompt_tokens", "completion_tokens", "total_tokens"} <= written.keys()

@@ -61,7 +61,10 @@ class Catalogue:
         return hit if hit is not None else _kept(self._targets, name, self._resolved(name))
 
     def model(self, id: str) -> Model | None:
-        """What we know of `provider/name`, be it a dated name or an alias; None when the snapshot does not have it."""
+        """What we know of `provider/name`, be it a dated name or an alias; None when the snapshot does not have it.
+
+        A name that only a pattern matches has its model's price and context: what it can do may differ.
+        """
         try:
             return self._found[id]
         except KeyError:
@@ -96,7 +99,11 @@ class Catalogue:
         if found is None:
             provider, _, name = low.partition("/")
             patterns = self._patterns.get(provider, ())
-            found = next((m for pattern, m in patterns if fnmatch.fnmatchcase(name, pattern)), None)
+            near = next((m for pattern, m in patterns if fnmatch.fnmatchcase(name, pattern)), None)
+            if near is not None:
+                found = structs.replace(
+                    near, input=(), output=(), tools=None, schema=None, reasoning=None, max_output_tokens=0
+                )
         if found is None or found.id == id:
             return found
         return structs.replace(found, id=id, sent="", listed=True)

@@ -5,7 +5,7 @@ Reading and merging only. What is asked of a catalogue once it stands is in `fin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
@@ -27,11 +27,10 @@ from lilliput.catalogue.rows import (
     Status,
 )
 from lilliput.catalogue.strict import nearest, read_toml
-from lilliput.neutral import Problem, Secret, Target
+from lilliput.neutral import Aws, Problem, Secret, Target
 
 __all__ = [
     "LOCAL",
-    "SPEAKS",
     "Catalogue",
     "Model",
     "ModelPatch",
@@ -45,8 +44,8 @@ __all__ = [
 ]
 
 HERE = Path(__file__).parent
-SPEAKS = frozenset({"openai_chat", "azure", "mistral"})
-"""The dialects that `wire` can write and read today."""
+AWS = ("bedrock", "bedrock_invoke")
+"""Dialects whose calls an AWS access key signs when there is no bearer key."""
 EMBEDDED: Mapping[str, ModelPatch] = MappingProxyType(
     {
         "smollm2-135m": ModelPatch(
@@ -66,12 +65,11 @@ def load(
     *,
     models: Mapping[str, ModelPatch] | None = None,
     embedded: Mapping[str, ModelPatch] = EMBEDDED,
-    speaks: Collection[str] = SPEAKS,
 ) -> Catalogue:
     """The catalogue of a user whose file says `patches` and `models`, with the environment `env`.
 
     `embedded` names what the engine on this machine serves as `lilliput/<name>`. `Problem` when the file says what
-    cannot be: a new provider without a base, a base that is no URL, a dialect that is not spoken yet.
+    cannot be: a new provider without a base, a base that is no URL.
     """
     ours = rows()
     statuses: dict[str, Status] = {}
@@ -79,7 +77,7 @@ def load(
     for name in (*ours, *(n for n in patches if n not in ours)):
         patch = patches.get(name)
         row = _merged(name, ours.get(name), patch)
-        status, target = _placed(name, row, patch, env, speaks)
+        status, target = _placed(name, row, patch, env)
         statuses[name] = status
         if target is not None:
             targets[name] = target
@@ -137,34 +135,34 @@ def _merged(name: str, row: Provider | None, patch: ProviderPatch | None) -> Pro
             raise Problem("client", f"[providers.{name}] is not a provider we know, so it needs a base{meant}")
         row = Provider(title=name, keyless=not patch.key_env)
     said = {k: v for k, v in structs.asdict(patch).items() if v is not None}
+    if patch.base is not None or patch.dialect is not None:
+        said.setdefault("also", ())  # what is elsewhere need not speak them
     for table in ("headers", "rename", "clamp", "force"):
         said[table] = {**getattr(row, table), **said[table]}
     return structs.replace(row, **said)
 
 
 def _placed(
-    name: str, row: Provider, patch: ProviderPatch | None, env: Mapping[str, str], speaks: Collection[str]
+    name: str, row: Provider, patch: ProviderPatch | None, env: Mapping[str, str]
 ) -> tuple[Status, Target | None]:
     """Whether the provider can be called, why, and with what: the target of its models but for their name."""
     whose = f"[providers.{name}]" if patch is not None else f"provider {name}"
-    if row.dialect not in speaks:
-        say = f"its dialect {row.dialect!r} is not spoken by this version"
-        if patch is not None:
-            raise Problem("client", f"{whose}: {say}, which speaks {', '.join(sorted(speaks))}; take the table out")
-        return Status(name, row, False, say), None
     for field, (low, high) in row.clamp.items():
         if not low <= high:
             raise Problem("client", f"{whose} clamps {field!r} between {low} and {high}, which leaves nothing")
     if patch is not None and patch.base is not None and not variables(row.base):
         checked_base(row.base, whose)
     key, why = _unlocked(name, row, patch, env)
+    aws = _aws(env) if key is None and row.dialect in AWS else None
+    if aws is not None:
+        why = "AWS_ACCESS_KEY_ID is set"
     missing = unset((row.base, *row.headers.values()), env)
     if why.startswith("set"):
         return Status(name, row, False, why), None
     if missing is not None:
         return Status(name, row, False, f"set {missing}, which its base or headers need"), None
     try:
-        target = _target(name, row, key, env, whose)
+        target = structs.replace(_target(name, row, key, env, whose), aws=aws)
     except Problem as e:
         if not variables(row.base):
             raise
@@ -188,7 +186,18 @@ def _target(name: str, row: Provider, key: Secret | None, env: Mapping[str, str]
         clamp=row.clamp,
         force=row.force,
         allow_private=row.allow_private,
+        also=row.also,
     )
+
+
+def _aws(env: Mapping[str, str]) -> Aws | None:
+    """The AWS access key of the environment, as AWS's own tools find it there; None when a part of it is missing."""
+    access, secret = (env.get(name, "").strip() for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+    region = (env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or "").strip()
+    if not (access and secret and region and plain(access + region)):
+        return None
+    session = env.get("AWS_SESSION_TOKEN", "").strip()
+    return Aws(access, Secret(secret), region, Secret(session) if session and plain(session) else None)
 
 
 def _unlocked(

@@ -13,7 +13,23 @@ from msgspec import Meta, Struct, field
 LOCAL = "lilliput"
 """The embedded engine's provider: always ready, its base known only once the engine runs."""
 Dialect = Literal[
-    "openai_chat", "openai_responses", "anthropic", "gemini", "bedrock", "cohere", "mistral", "ollama", "azure"
+    "openai_chat",
+    "azure",
+    "mistral",
+    "openai_responses",
+    "openai_completions",
+    "anthropic",
+    "anthropic_vertex",
+    "gemini",
+    "bedrock",
+    "bedrock_invoke",
+    "cohere",
+    "cohere_v1",
+    "ollama",
+    "ollama_generate",
+    "voyage",
+    "jina",
+    "deepgram",
 ]
 Modality = Literal["text", "image", "audio", "video", "file", "embedding"]
 Nusd = Annotated[int, Meta(ge=0)]
@@ -28,11 +44,13 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `base` ends where the dialect's own path begins; `${NAME}` in it and in a header's value stands for an environment
     variable. `key_env` names the variable that holds the key. `keyless` rows answer without one, and are offered once
-    the user names them in the configuration. `docs` is the page the row was checked against on `checked`.
+    the user names them in the configuration. `also` names further dialects of the same base. `docs` is the page the
+    row was checked against on `checked`.
     """
 
     title: str
     dialect: Dialect = "openai_chat"
+    also: tuple[Dialect, ...] = ()
     base: str = ""
     key_env: str = ""
     key_header: str = "authorization"
@@ -57,6 +75,8 @@ class ProviderPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     dialect: Dialect | None = None
     """Wire format that the endpoint speaks."""
+    also: tuple[Dialect, ...] | None = None
+    """Further wire formats that it speaks at the same base, such as openai_responses."""
     base: str | None = None
     """URL up to the dialect's own path; `${NAME}` stands for an environment variable."""
     key_env: str | None = None
@@ -124,7 +144,8 @@ class Hours(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True)
 class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """One model at one provider, called `id` = `provider/name`.
 
-    Unknown facts are absent, not guessed: 0 tokens, no modalities, no price, no date. `sent` is the name the provider
+    Unknown facts are absent, not guessed: 0 tokens, no modalities, no price, no date, None for what it can do
+    (`tools` to call, `schema` for answers held to a JSON schema, `reasoning`). `sent` is the name the provider
     wants when it is not the name in `id`. `names` are further names that mean this model, `*`, `?` and `[...]` as in
     a shell; a row that is not `listed` stands for such names alone. `source` says where price and context come from,
     as of `checked`; `facts` where the rest does.
@@ -137,6 +158,9 @@ class Model(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknow
     max_output_tokens: Tokens = 0
     input: tuple[Modality, ...] = ()
     output: tuple[Modality, ...] = ()
+    tools: bool | None = None
+    schema: bool | None = None
+    reasoning: bool | None = None
     price: Price | None = None
     deprecated: bool = False
     retires_on: datetime.date | None = None
@@ -188,6 +212,12 @@ class ModelPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What it reads."""
     output: tuple[Modality, ...] | None = None
     """What it writes."""
+    tools: bool | None = None
+    """Whether it calls tools."""
+    schema: bool | None = None
+    """Whether its answers can be held to a JSON schema."""
+    reasoning: bool | None = None
+    """Whether it thinks before it answers."""
     price: PricePatch | None = None
     """Replaces our price whole, tiers and hours included."""
     sent: str | None = None

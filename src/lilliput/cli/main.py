@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,12 +53,24 @@ key = typer.Typer(help="Make, list and revoke API keys.", **_PLAIN)
 app.add_typer(key, name="key")
 config = typer.Typer(help="Show the configuration that is in force.", **_PLAIN)
 app.add_typer(config, name="config")
+providers = typer.Typer(
+    help="List the providers: ready, or which variable each one misses. `test` calls one.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+app.add_typer(providers, name="providers")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="Configuration to read; else config.toml in LILLIPUT_HOME."),
 ]
+
+
+def _provider_names(incomplete: str) -> list[str]:
+    from lilliput.catalogue.load import rows
+
+    return [name for name in rows() if name.startswith(incomplete)]
 
 
 def _version(asked: bool) -> None:
@@ -111,25 +124,59 @@ def chat(
     command(os.environ, config, model, system, once, base, as_json)
 
 
+class _Modality(StrEnum):
+    text = "text"
+    image = "image"
+    audio = "audio"
+    video = "video"
+    file = "file"
+
+
 @app.command()
 def models(
-    provider: Annotated[str | None, typer.Option("--provider", "-p", help="Only this provider's.")] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", "-p", autocompletion=_provider_names, help="Only this provider's.")
+    ] = None,
+    modality: Annotated[_Modality | None, typer.Option(help="Only models known to read this; file means PDF.")] = None,
+    max_price: Annotated[
+        float | None, typer.Option(metavar="USD", min=0, help="Most that a million input tokens may cost, in USD.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(metavar="TOKENS", min=1, help="Least context, prompt and answer together.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Also of providers that are not ready.")] = False,
     config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """List the models that can be called, with price and context."""
+    """List the models that can be called, with price and context. Filters combine; an unknown fact does not pass."""
+    from lilliput.cli.models import Wanted
     from lilliput.cli.models import models as command
 
-    command(os.environ, config, provider, every, as_json)
+    wanted = Wanted(provider, modality.value if modality else None, max_price, context)
+    command(os.environ, config, wanted, every, as_json)
 
 
-@app.command()
-def providers(config: ConfigFile = None, as_json: Json = False) -> None:
-    """List the providers: ready, or which variable each one misses."""
+@providers.callback()
+def providers_list(ctx: typer.Context, config: ConfigFile = None, as_json: Json = False) -> None:
     from lilliput.cli.providers import providers as command
 
-    command(os.environ, config, as_json)
+    if ctx.invoked_subcommand is None:
+        command(os.environ, config, as_json)
+    elif config is not None or as_json:
+        raise typer.BadParameter(f"options of {ctx.invoked_subcommand} go after it")
+
+
+@providers.command("test")
+def providers_test(
+    name: Annotated[str, typer.Argument(autocompletion=_provider_names, help="Provider to call.")],
+    model: Annotated[str | None, typer.Option(help="Its model to ask; else the cheapest that is known.")] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a provider for a few tokens, which may cost a little: is it there, is its key good? Exit 1 if not."""
+    from lilliput.cli.probe import probe
+
+    probe(os.environ, config, name, model, as_json)
 
 
 @key.command("create")

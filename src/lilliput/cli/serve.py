@@ -34,6 +34,7 @@ from lilliput.gateway.upstream import Upstream
 from lilliput.gateway.visit import Visit
 from lilliput.neutral import Problem
 from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
+from lilliput.store.responses import ResponseStore
 from lilliput.store.sqlite import SqliteStore
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -79,16 +80,20 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
         ),
     )
     mini = embedded.Mini(place, config)
+    responses: ResponseStore | None = None
     try:
         ring: KeyRing = await open_ring(store, place.pepper_file)
         mine = await local_key(ring, place.local_key_file)
+        responses = ResponseStore(store)
         gate = Gate(
             upstream=upstream,
             find_key=ring.find,
             allows=allows,
             target=catalogue.target,
+            model=catalogue.model,
             models=catalogue.models,
             here={LOCAL: mini},
+            threads=responses,
             ready=lambda: _faults(catalogue, mini),
             body_limit_bytes=s.body_limit_bytes,
         )
@@ -106,6 +111,8 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
     finally:
         await mini.stop()
         upstream.close()
+        if responses is not None:
+            responses.close()
         await store.close()
 
 

@@ -15,6 +15,7 @@ from lilliput.gateway.routes import NOBODY, Route, Routes, enter, path_of
 from lilliput.gateway.visit import Visit as RawVisit
 from lilliput.gateway.visit import once
 from lilliput.neutral import Key, Problem
+from lilliput.wire.openai_problem import write_stream_problem
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -81,9 +82,17 @@ class AsgiVisit:
         self.body = b""
         self.request_id = request_id
         self.has_started = False
+        self.last_word: Callable[[Problem], bytes] = write_stream_problem
+        self.route: Route | None = None
+        self.method = scope["method"].encode()
+        self.target = b""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self._send = send
         self._head: Message | None = None
+
+    @property
+    def dialect(self) -> str:
+        return "openai_chat" if self.route is None else self.route.dialect
 
     def header(self, name: bytes) -> bytes | None:
         return self.headers.get(name)
@@ -122,7 +131,8 @@ def application(gate: gates.Gate, routes: Routes, cold: App) -> App:
         try:
             if len(visit.headers) != len(scope["headers"]):
                 once(scope["headers"])
-            route = routes.find("GET" if scope["method"] == "HEAD" else scope["method"], _path(scope))
+            visit.target = _path(scope).encode() + (b"?" + query if (query := scope.get("query_string")) else b"")
+            route = visit.route = routes.find("GET" if scope["method"] == "HEAD" else scope["method"], _path(scope))
             visit.key = enter(gate, route, visit.headers)
             if route.operation is None:
                 state = scope.setdefault("state", {})

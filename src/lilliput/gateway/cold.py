@@ -5,6 +5,7 @@ Admission has happened before any of these runs; what they show is read from the
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -15,31 +16,39 @@ from starlette.routing import Route as StarletteRoute
 
 from lilliput import __version__
 from lilliput.catalogue.rows import Model
-from lilliput.gateway import gates
-from lilliput.gateway.openapi import document
+from lilliput.gateway import gates, listing, threads
 from lilliput.gateway.routes import Routes
 from lilliput.neutral import Key, Problem
-from lilliput.wire import openai_problem
+from lilliput.wire import dialects
 
 
 def build(gate: gates.Gate, routes: Routes) -> Starlette:
     """The Starlette app that answers every cold row of the table; a row without an endpoint here raises KeyError."""
-    spec = msgspec.json.encode(document(routes.table))
 
     async def models(request: Request) -> Response:
         key: Key = request.scope["state"]["key"]
-        return _json({"object": "list", "data": [shown(m) for m in gate.models() if _may(gate, key, m.id)]})
+        return listing.models(request, [m for m in gate.models() if _may(gate, key, m.id)])
 
     async def model(request: Request) -> Response:
-        name = request.path_params["id"]
+        name = request.path_params["id"].removeprefix("models/")
         key: Key = request.scope["state"]["key"]
         known = {m.id: m for m in gate.models()}
         target = gate.target(name)
         gates.may_call(gate, key, target)
         found = known.get(name) or known.get(target.id)
-        if found is None:
-            return _json({"id": target.id, "object": "model", "created": 0, "owned_by": target.provider})
-        return _json(shown(found))
+        return listing.model(request, found or Model(id=target.id, maker=target.provider))
+
+    async def response(request: Request) -> Response:
+        body = await threads.response(_threads(gate), _owner(request), request.path_params["id"])
+        return Response(body, media_type="application/json")
+
+    async def delete_response(request: Request) -> Response:
+        id = request.path_params["id"]
+        await threads.forget(_threads(gate), _owner(request), id)
+        return _json({"id": id, "object": "response", "deleted": True})
+
+    async def root(_: Request) -> Response:
+        return _json({"name": "lilliput", "version": __version__, "openapi": "/openapi.json"})
 
     async def healthz(_: Request) -> Response:
         return _json({"status": "ok"})
@@ -54,11 +63,14 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
         return _json({"name": "lilliput", "version": __version__})
 
     async def openapi(_: Request) -> Response:
-        return Response(spec, media_type="application/json")
+        return Response(_document(routes), media_type="application/json")
 
     named = {
         "models": models,
         "model": model,
+        "response": response,
+        "delete_response": delete_response,
+        "root": root,
         "healthz": healthz,
         "readyz": readyz,
         "version": version,
@@ -69,51 +81,31 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
     return Starlette(routes=app_routes, exception_handlers={Problem: _told, Exception: _told})
 
 
-async def _told(_: Request, fault: Exception) -> Response:
-    """Any failure in OpenAI's form; what is no Problem is a fault of ours, and goes on to be logged."""
+@cache
+def _document(routes: Routes) -> bytes:
+    from lilliput.gateway.openapi import document  # noqa: PLC0415  (it loads every dialect, which few are asked for)
+
+    return msgspec.json.encode(document(routes.table))
+
+
+async def _told(request: Request, fault: Exception) -> Response:
+    """Any failure in the caller's dialect; what is no Problem is a fault of ours, and goes on to be logged."""
     broken = Problem("server", "the gateway failed; report this with its request id", 500, code="internal")
     problem = fault if isinstance(fault, Problem) else broken
-    return Response(openai_problem.write_problem(problem), problem.status, media_type="application/json")
+    request_id: bytes = request.scope["state"]["request_id"]
+    body = dialects.client(listing.dialect(request)).write_problem(problem, request_id.decode())
+    return Response(body, problem.status, media_type="application/json")
 
 
-def shown(model: Model) -> dict[str, Any]:
-    """A model in OpenAI's form, with what we know besides; what is not known is left out."""
-    facts = {
-        "name": model.title,
-        "context_window": model.context_tokens,
-        "max_output_tokens": model.max_output_tokens,
-        "input_modalities": list(model.input),
-        "output_modalities": list(model.output),
-        "pricing": _prices(model),
-        "retires_on": model.retires_on,
-        "checked": model.checked,
-        "source": model.source,
-    }
-    head = {"id": model.id, "object": "model", "created": 0, "owned_by": model.maker}
-    return head | {name: value for name, value in facts.items() if value}
+def _threads(gate: gates.Gate) -> threads.Threads:
+    if gate.threads is None:
+        raise Problem("missing", "this gateway keeps no responses", code="not_found")
+    return gate.threads
 
 
-def _prices(model: Model) -> dict[str, Any]:
-    if model.price is None:
-        return {}
-    given = msgspec.to_builtins(model.price)
-    return {"unit": "USD per million tokens", **_dollars(given)}
-
-
-def _dollars(given: dict[str, Any]) -> dict[str, Any]:
-    """Nano-dollar figures as decimal strings in dollars; what is unknown is left out."""
-    out: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, list | tuple) and value:
-            out[name] = [_dollars(v) if isinstance(v, dict) else v for v in value]
-        elif isinstance(value, dict):
-            out[name] = _dollars(value)
-        elif isinstance(value, int) and name.endswith(("_tokens", "_minute")):
-            out[name] = value
-        elif isinstance(value, int):
-            whole, rest = divmod(value, 10**9)
-            out[name] = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-    return out
+def _owner(request: Request) -> str:
+    key: Key = request.scope["state"]["key"]
+    return key.id
 
 
 def _may(gate: gates.Gate, key: Key, model_id: str) -> bool:

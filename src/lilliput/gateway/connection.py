@@ -319,7 +319,8 @@ class Conn(asyncio.Protocol):
             if still_s > limits.slow_reader_s:
                 self.transport.abort()  # it never took the end of its answer
         elif self.streaming is not None:
-            if (tick - self.streaming.wrote_at) * SWEEP_S >= limits.ping_s and self.can_write is None:
+            still = (tick - self.streaming.wrote_at) * SWEEP_S >= limits.ping_s
+            if still and self.streaming.pings and self.can_write is None:
                 self.streaming.write(sse.PING)
         elif self._is_busy or self._is_refused:
             return

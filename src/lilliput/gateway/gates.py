@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from lilliput.catalogue.rows import Model
 from lilliput.gateway.observe import Meter
+from lilliput.gateway.threads import Threads
 from lilliput.gateway.upstream import Link, Upstream
 from lilliput.neutral import Key, Problem, Target
 
@@ -37,11 +38,12 @@ class Here(Protocol):
 
 
 class Way(Struct, frozen=True, eq=False):
-    """A target's endpoint with what every call to it repeats: connection pool and head, model name, route header."""
+    """A target's endpoint with what every call to it repeats: connection pool and head, route header."""
 
     target: Target
     link: Link
-    model: Raw
+    url: str
+    headers: tuple[tuple[str, str], ...]
     served: bytes
     route: bytes
 
@@ -58,6 +60,8 @@ class Gate:
         target: Callable[[str], Target],
         models: Callable[[], Iterable[Model]] = tuple,
         here: Mapping[str, Here] | None = None,
+        model: Callable[[str], Model | None] = lambda id: None,
+        threads: Threads | None = None,
         ready: Callable[[], Mapping[str, str]] = dict,
         body_limit_bytes: int = 10 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
@@ -69,12 +73,14 @@ class Gate:
         self.target = target
         self.models = models
         self.here = here or {}
+        self.model = model
+        self.threads = threads
         self.ready = ready
         self.body_limit_bytes = body_limit_bytes
         self.clock = clock
         self.dice = dice
         self.meter = Meter()
-        self.ways: dict[tuple[str, str], Way] = {}
+        self.ways: dict[tuple[str, tuple[object, ...]], Way] = {}
         self.is_closing = False
         boot = os.urandom(6).hex()
         self._boot = f"req_{boot}".encode()
@@ -119,6 +125,12 @@ def may_call(gate: Gate, key: Key, target: Target) -> None:
             code="model_not_allowed",
             param="model",
         )
+
+
+def served(target: Target) -> bytes:
+    """The target's name for a header; raises Problem (400) for one that could break out of it."""
+    is_printable(target)
+    return target.id.encode("ascii", "backslashreplace")
 
 
 def is_printable(target: Target) -> None:

@@ -5,19 +5,15 @@ Nothing here may refuse or change an answer.
 
 from __future__ import annotations
 
-from typing import Any
-
 from msgspec import Struct
 
-from lilliput.neutral import Problem
+from lilliput.neutral import Problem, Usage
 
 REFUSED = b"none; tries=0; why=refused"
 """The route of a request that went nowhere."""
 
 MOST_TOTALS = 10_000
 """Callers choose model names, so the meter holds only so many; later ones share one total per key."""
-MOST_TOKENS = 2**40
-"""In one answer; a provider that claims more is not believed."""
 
 
 class Record(Struct, kw_only=True):
@@ -32,7 +28,8 @@ class Record(Struct, kw_only=True):
     route: bytes = REFUSED
     tries: int = 0
     is_stream: bool = False
-    usage: dict[str, Any] | None = None
+    usage: Usage | None = None
+    dropped: tuple[str, ...] = ()
     problem: Problem | None = None
     left_early: bool = False
 
@@ -61,10 +58,5 @@ class Meter:
         if record.problem is not None:
             total.problems += 1
         if record.usage is not None:
-            total.prompt_tokens += _count(record.usage.get("prompt_tokens"))
-            total.completion_tokens += _count(record.usage.get("completion_tokens"))
-
-
-def _count(given: object) -> int:
-    """A provider's figure; what is no count of tokens counts as none."""
-    return given if type(given) is int and 0 <= given < MOST_TOKENS else 0
+            total.prompt_tokens += record.usage.prompt_tokens
+            total.completion_tokens += record.usage.completion_tokens

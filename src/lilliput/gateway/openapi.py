@@ -8,14 +8,43 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lilliput import __version__
-from lilliput.wire import embeddings, openai_types
+from lilliput.wire import (
+    anthropic_types,
+    embeddings,
+    gemini_types,
+    images_form,
+    moderation,
+    openai_completions_client,
+    openai_types,
+    rerank,
+    responses_types,
+    speech,
+)
 
 if TYPE_CHECKING:
     from lilliput.gateway.routes import Route
 
 _SUMMARY = {
     "chat": "Answer a conversation, whole or as a stream of server-sent events",
+    "responses": "The same in the form of OpenAI's Responses, which keeps the conversation",
+    "messages": "The same in the form of Anthropic's Messages",
+    "generate": "The same in the form of Gemini's generateContent and streamGenerateContent",
     "embeddings": "Turn texts into vectors",
+    "completions": "Complete a prompt (OpenAI's legacy form)",
+    "count_tokens": "Count the tokens of a request before it is sent",
+    "count_generate": "The same in Gemini's form",
+    "embed": "Turn texts into vectors, in Gemini's form",
+    "rerank": "Order documents by how well they answer a query",
+    "transcription": "Write down what is said in a recording",
+    "translation": "Write down in English what is said in a recording",
+    "speech": "Say a text aloud",
+    "images": "Make pictures from a description",
+    "image_edits": "Change a picture as described",
+    "moderation": "Judge whether texts or pictures are harmful",
+    "files": "Files and batches of the provider that the request names",
+    "response": "Show a kept response",
+    "delete_response": "Forget a kept response",
+    "root": "Name and version",
     "models": "List the models that this key may call",
     "model": "Show one model: price, context, modalities",
     "healthz": "The process is alive",
@@ -23,25 +52,41 @@ _SUMMARY = {
     "version": "Name and version",
     "openapi": "This document",
 }
-_BODIES: dict[str, type] = {"chat": openai_types.Body, "embeddings": embeddings.Body}
+_BODIES: dict[str, type] = {
+    "chat": openai_types.Body,
+    "responses": responses_types.Body,
+    "messages": anthropic_types.Body,
+    "generate": gemini_types.Body,
+    "completions": openai_completions_client.Body,
+    "count_tokens": anthropic_types.Body,
+    "count_generate": gemini_types.Body,
+    "embeddings": embeddings.Body,
+    "rerank": rerank.Body,
+    "speech": speech.Body,
+    "images": images_form.Body,
+    "moderation": moderation.Body,
+}
+_FORMS = ("transcription", "translation", "image_edits")
 _REF = "#/components/schemas/{name}"
 _OBJECT = {"type": "object"}
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
+_ANY_DIALECT = ("models", "model", "response", "delete_response")
+"""Routes whose errors are told in the dialect that the request's headers speak."""
+
+
+def _error(**properties: Any) -> dict[str, Any]:
+    """The schema of an error body: an object under `error` that has all of `properties`."""
+    inner = {"type": "object", "required": list(properties), "properties": properties}
+    return {"type": "object", "required": ["error"], "properties": {"error": inner}}
+
+
+_TEXT = {"type": "string"}
+_MAYBE_TEXT = {"type": ["string", "null"]}
+_ERRORS = {
+    "Error": _error(message=_TEXT, type=_TEXT, param=_MAYBE_TEXT, code=_MAYBE_TEXT),
+    "AnthropicError": _error(type=_TEXT, message=_TEXT),
+    "GeminiError": _error(code={"type": "integer"}, message=_TEXT, status=_TEXT),
 }
+_ERROR_OF = {"anthropic": "AnthropicError", "gemini": "GeminiError"}
 
 
 def document(table: Sequence[Route]) -> dict[str, Any]:
@@ -49,17 +94,20 @@ def document(table: Sequence[Route]) -> dict[str, Any]:
     refs, schemas = msgspec.json.schema_components(_BODIES.values(), schema_hook=_anything, ref_template=_REF)
     bodies = dict(zip(_BODIES, refs, strict=True))
     paths: dict[str, dict[str, Any]] = {}
+    names: dict[str, int] = {}
     for route in table:
-        op = route.operation.name if route.operation else route.name
-        alias = "_alias" if route.path.startswith("/openai/") else ""
+        op = _name(route)
+        names[op] = names.get(op, 0) + 1
+        alias = f"_{names[op]}" if names[op] > 1 else ""
         item: dict[str, Any] = {
             "operationId": op + alias,
             "summary": _SUMMARY[op],
             "responses": _responses(route, op),
             "security": [{"key": []}] if route.permission == "key" else [],
         }
-        if op in bodies:
-            item["requestBody"] = {"required": True, "content": {"application/json": {"schema": bodies[op]}}}
+        if route.method == "POST":
+            kind = "multipart/form-data" if op in _FORMS else "application/json"
+            item["requestBody"] = {"required": op != "files", "content": {kind: {"schema": bodies.get(op, _OBJECT)}}}
         if "{id:path}" in route.path:
             item["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
         paths.setdefault(route.path.replace("{id:path}", "{id}"), {})[route.method.lower()] = item
@@ -72,10 +120,16 @@ def document(table: Sequence[Route]) -> dict[str, Any]:
         },
         "paths": paths,
         "components": {
-            "schemas": {**schemas, "Error": _ERROR},
+            "schemas": {**schemas, **_ERRORS},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _name(route: Route) -> str:
+    if route.operation is None:
+        return route.name
+    return "embed" if (route.operation.name, route.dialect) == ("embeddings", "gemini") else route.operation.name
 
 
 def _anything(of: type) -> dict[str, Any]:
@@ -86,13 +140,17 @@ def _anything(of: type) -> dict[str, Any]:
 
 
 def _responses(route: Route, op: str) -> dict[str, Any]:
-    ok: dict[str, Any] = {"application/json": {"schema": _OBJECT}}
-    if op == "chat":
+    whole = {"type": "array"} if route.path.endswith(":streamGenerateContent") else _OBJECT
+    ok: dict[str, Any] = {"application/json": {"schema": whole}}
+    if op in ("chat", "responses", "messages", "generate"):
         ok["text/event-stream"] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": ok}}
     if op == "readyz":
         responses["503"] = {"description": "Not ready", "content": {"application/json": {"schema": _OBJECT}}}
-    error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    told: dict[str, Any] = {"$ref": _REF.format(name=_ERROR_OF.get(route.dialect, "Error"))}
+    if op in _ANY_DIALECT:
+        told = {"anyOf": [{"$ref": _REF.format(name=name)} for name in _ERRORS]}
+    error = {"content": {"application/json": {"schema": told}}}
     if route.permission == "key":
         responses["401"] = {"description": "The key is missing, unknown, expired or revoked", **error}
         responses["default"] = {"description": "What was wrong, where, and how to mend it", **error}

@@ -12,11 +12,16 @@ from difflib import get_close_matches
 from typing import Literal
 from urllib.parse import unquote
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from lilliput.gateway import exchange
+from lilliput.gateway.chat import Chat
+from lilliput.gateway.convert import Convert
+from lilliput.gateway.count import Count
+from lilliput.gateway.exchange import Operation
+from lilliput.gateway.files import Files
 from lilliput.gateway.gates import Gate, Headers, admit
 from lilliput.neutral import Key, Problem
+from lilliput.wire import files, gemini_embeddings
 
 Permission = Literal["open", "key"]
 Cold = Callable[..., object]
@@ -31,19 +36,69 @@ class Route(Struct, frozen=True, eq=False):
     method: Literal["GET", "POST", "DELETE"]
     path: str
     permission: Permission
-    operation: exchange.Operation | None = None
+    operation: Operation | None = None
     name: str = ""
 
+    @property
+    def dialect(self) -> str:
+        """The one that problems are told in."""
+        if self.operation is not None:
+            return self.operation.dialect
+        mounts = {"/v1beta/": "gemini", "/anthropic/": "anthropic"}
+        return next((dialect for mount, dialect in mounts.items() if self.path.startswith(mount)), "openai_chat")
+
+
+CHAT = Chat("chat", "openai_chat")
+RESPONSES = Chat("responses", "openai_responses")
+MESSAGES = Chat("messages", "anthropic")
+GENERATE = Chat("generate", "gemini")
+COMPLETIONS = Chat("completions", "openai_completions")
+FILES = Files()
+EMBED = Convert("embeddings", "gemini", gemini_embeddings.to_openai, gemini_embeddings.from_openai)
+
+_OPENAI: tuple[Route, ...] = (
+    Route("POST", "/v1/chat/completions", "key", CHAT),
+    Route("POST", "/v1/responses", "key", RESPONSES),
+    Route("POST", "/v1/completions", "key", COMPLETIONS),
+    Route("POST", "/v1/embeddings", "key", Convert("embeddings")),
+    Route("POST", "/v1/rerank", "key", Convert("rerank")),
+    Route("POST", "/v1/audio/transcriptions", "key", Convert("transcription")),
+    Route("POST", "/v1/audio/translations", "key", Convert("translation")),
+    Route("POST", "/v1/audio/speech", "key", Convert("speech")),
+    Route("POST", "/v1/images/generations", "key", Convert("images")),
+    Route("POST", "/v1/images/edits", "key", Convert("image_edits")),
+    Route("POST", "/v1/moderations", "key", Convert("moderation")),
+    *(Route(method, f"/v1{path.replace('{id}', '{id:path}')}", "key", FILES) for method, path in files.PATHS),
+    Route("GET", "/v1/models", "key", name="models"),
+    Route("GET", "/v1/models/{id:path}", "key", name="model"),
+)
+"""Also answered under /openai, the path of many clients' settings."""
 
 TABLE: tuple[Route, ...] = (
-    Route("POST", "/v1/chat/completions", "key", exchange.CHAT),
-    Route("POST", "/openai/v1/chat/completions", "key", exchange.CHAT),
-    Route("POST", "/v1/embeddings", "key", exchange.EMBEDDINGS),
-    Route("POST", "/openai/v1/embeddings", "key", exchange.EMBEDDINGS),
-    Route("GET", "/v1/models", "key", name="models"),
-    Route("GET", "/openai/v1/models", "key", name="models"),
-    Route("GET", "/v1/models/{id:path}", "key", name="model"),
-    Route("GET", "/openai/v1/models/{id:path}", "key", name="model"),
+    *_OPENAI,
+    *(structs.replace(r, path=f"/openai{r.path}") for r in _OPENAI),
+    *(
+        Route("POST", f"/{v}/models/{{id:path}}:{method}", "key", GENERATE)
+        for v in ("v1beta", "v1")
+        for method in ("generateContent", "streamGenerateContent")
+    ),
+    *(
+        Route("POST", f"/{v}/models/{{id:path}}:{method}", "key", EMBED)
+        for v in ("v1beta", "v1")
+        for method in ("embedContent", "batchEmbedContents")
+    ),
+    *(
+        Route("POST", f"/{v}/models/{{id:path}}:countTokens", "key", Count("gemini", "count_generate"))
+        for v in ("v1beta", "v1")
+    ),
+    Route("GET", "/v1beta/models", "key", name="models"),
+    Route("GET", "/v1beta/models/{id:path}", "key", name="model"),
+    *(Route("POST", f"{mount}/v1/messages", "key", MESSAGES) for mount in ("", "/anthropic")),
+    *(Route("POST", f"{mount}/v1/messages/count_tokens", "key", Count("anthropic")) for mount in ("", "/anthropic")),
+    Route("GET", "/anthropic/v1/models", "key", name="models"),
+    Route("GET", "/v1/responses/{id:path}", "key", name="response"),
+    Route("DELETE", "/v1/responses/{id:path}", "key", name="delete_response"),
+    Route("GET", "/", "open", name="root"),
     Route("GET", "/healthz", "open", name="healthz"),
     Route("GET", "/readyz", "open", name="readyz"),
     Route("GET", "/version", "open", name="version"),

@@ -83,9 +83,10 @@ class Link(Struct, frozen=True, eq=False):
     pool: Pool
     head: bytes
 
-    async def send(self, body: bytes) -> Answer:
-        """The answer whose head has come. A kept connection that proves dead is replaced once; raises Problem."""
-        data = b"%bContent-Length: %d\r\n\r\n%b" % (self.head, len(body), body)
+    async def send(self, body: bytes, more: bytes = b"") -> Answer:
+        """The answer whose head has come, to `body` with `more` header lines. A kept connection that proves dead is
+        replaced once; raises Problem."""
+        data = b"%b%bContent-Length: %d\r\n\r\n%b" % (self.head, more, len(body), body)
         while True:
             idle = self.pool.idle
             answer = idle.pop() if idle else await self.pool.connect()

@@ -5,13 +5,14 @@ What an answer says is not decided here, nor when the connection is read or clos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from lilliput.gateway.exchange import Lines
 from lilliput.gateway.routes import NOBODY, Route
 from lilliput.neutral import Key, Problem
+from lilliput.wire.openai_problem import write_stream_problem
 
 if TYPE_CHECKING:
     from lilliput.gateway.connection import Conn
@@ -24,8 +25,25 @@ _REASONS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTP
 class Visit:
     """One request and the way back to its caller (`exchange.Visit`), over a raw connection."""
 
-    __slots__ = ("_conn", "_unsent", "body", "has_ended", "has_started", "headers", "keep", "key", "method", "problem",
-                 "request_id", "route", "target", "version", "wrote_at")  # fmt: skip
+    __slots__ = (
+        "_conn",
+        "_unsent",
+        "body",
+        "has_ended",
+        "has_started",
+        "headers",
+        "keep",
+        "key",
+        "last_word",
+        "method",
+        "pings",
+        "problem",
+        "request_id",
+        "route",
+        "target",
+        "version",
+        "wrote_at",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -47,11 +65,18 @@ class Visit:
         self.keep = keep
         self.key: Key = NOBODY
         self.route: Route | None = None
+        self.last_word: Callable[[Problem], bytes] = write_stream_problem
+        self.pings = False
         self.body = b""
         self.problem: Problem | None = None
         self.has_started = self.has_ended = False
         self._unsent = b""
         self.wrote_at = 0
+
+    @property
+    def dialect(self) -> str:
+        """The one to answer problems in."""
+        return "openai_chat" if self.route is None else self.route.dialect
 
     def header(self, name: bytes) -> bytes | None:
         return self.headers.get(name)
@@ -69,6 +94,7 @@ class Visit:
         """Begins an answer of unknown length; its head goes out with the first write."""
         self._begin()
         self.wrote_at = self._conn.listener.tick
+        self.pings = b"text/event-stream" in headers
         if self.version == "1.1":
             self._unsent = self._head(status, headers) + b"transfer-encoding: chunked\r\n\r\n"
         else:

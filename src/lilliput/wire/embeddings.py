@@ -1,58 +1,28 @@
-"""Embeddings in OpenAI's form: the request's shape and the answer's usage; bytes pass otherwise."""
+"""Embeddings: the request in OpenAI's form, and who makes them.
+
+Providers of that form pass here; the others are in `embeddings_near` (Mistral, Voyage, Jina, Ollama),
+`embeddings_cohere`, `embeddings_google` and `embeddings_bedrock`.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from lilliput.wire import embeddings_bedrock, embeddings_cohere, embeddings_google, embeddings_near
+from lilliput.wire.embeddings_form import PATH, Body, check, read_passing
+from lilliput.wire.modality import Adapter, Operation, at, openai_form, rewrite
 
-import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+__all__ = ["ADAPTERS", "OPERATION", "Body", "check"]
 
-from lilliput.neutral import Problem
-from lilliput.wire.openai_problem import invalid_answer, read_problem
-from lilliput.wire.openai_types import ModelName, typed
-
-
-class Body(Struct, frozen=True):
-    """`input` is a text, texts, token numbers or lists of them."""
-
-    model: ModelName
-    input: str | list[str | int | list[int]]
-    encoding_format: Literal["float", "base64"] | UnsetType | None = UNSET
-    dimensions: Annotated[int, Meta(ge=1, le=65536)] | None = None
-    user: str | None = None
-
-    @property
-    def stream(self) -> bool:
-        """Vectors come whole."""
-        return False
-
-
-class _Whole(Struct):
-    data: list[Raw] | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-_body = msgspec.json.Decoder(Body).decode
-_whole = msgspec.json.Decoder(_Whole).decode
-
-
-def check(body: bytes) -> Body:
-    """The request, typed; raises Problem (400) that names the field."""
-    read = typed(_body, body)
-    if not read.input:
-        raise Problem("client", "'input' is empty; send a text or a list of texts", code="empty_input", param="input")
-    return read
-
-
-def whole(status: int, body: bytes) -> dict[str, Any] | None:
-    """The usage object of an answer, None without one; raises Problem for what is no answer."""
-    try:
-        reply = _whole(body)
-    except (msgspec.MsgspecError, RecursionError):
-        raise invalid_answer(body) from None
-    if reply.data is None:
-        if reply.error is not None:
-            raise read_problem(status, body)
-        raise invalid_answer(body)
-    return reply.usage
+ADAPTERS: dict[str, Adapter[Body]] = {
+    **openai_form(Adapter(at(PATH), rewrite, read_passing)),
+    "bedrock": embeddings_bedrock.ADAPTER,
+    "bedrock_invoke": embeddings_bedrock.ADAPTER,
+    "cohere": embeddings_cohere.ADAPTER,
+    "cohere_v1": embeddings_cohere.ADAPTER,
+    "gemini": embeddings_google.ADAPTER,
+    "jina": embeddings_near.JINA,
+    "mistral": embeddings_near.MISTRAL,
+    "ollama": embeddings_near.OLLAMA,
+    "ollama_generate": embeddings_near.OLLAMA,
+    "voyage": embeddings_near.VOYAGE,
+}
+OPERATION: Operation[Body] = Operation("embeddings", PATH, check, ADAPTERS)

@@ -21,6 +21,7 @@ from lilliput.neutral import (
     Scored,
     Shown,
     Thought,
+    ToolKind,
 )
 from lilliput.wire import openai_chunk as chunk
 from lilliput.wire import sse
@@ -43,6 +44,7 @@ class _OpenCall(Struct):
     name: str = ""
     custom: bool = False
     pieces: list[str] = field(default_factory=list)
+    signature: str | None = None
 
 
 def reader(stream: bool = True) -> Reader:
@@ -66,34 +68,34 @@ class Reader:
         self._choices: dict[int, _ChoiceReader] = {}
         self._usage = b""
         self._whole_bytes = 0
-        self._began = self._done = self._is_over = False
+        self._began = self._is_told = self._done = self._is_over = False
 
     def __call__(self, data: bytes) -> list[Event]:
         if self.trouble is not None:
             raise self.trouble
         events: list[Event] = []
         try:
-            if data:
-                self._feed(data, events)
-            else:
+            if not data:
                 self._end(events)
+                return events
+            if not self._began:
+                self._begin(data)
+            if self._splitter is None:
+                self._hold(data)
+                return events
+            for event in self._splitter.feed(data):
+                self._event(event, events)
         except Problem as trouble:
             self.trouble = trouble
             if not events:
                 raise
         return events
 
-    def _feed(self, data: bytes, out: list[Event]) -> None:
-        if not self._began:
-            self._begin(data)
-        if self._splitter is not None:
-            for event in self._splitter.feed(data):
-                self._event(event, out)
-        else:
-            self._whole.append(data)
-            self._whole_bytes += len(data)
-            if self._whole_bytes > MOST_BYTES:
-                raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
+    def _hold(self, data: bytes) -> None:
+        self._whole.append(data)
+        self._whole_bytes += len(data)
+        if self._whole_bytes > MOST_BYTES:
+            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
 
     def _begin(self, data: bytes) -> None:
         """An answer may prove to be plain JSON though a stream was asked for."""
@@ -126,13 +128,13 @@ class Reader:
             raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
 
     def _event(self, data: bytes, out: list[Event]) -> None:
-        if self._done or not data.strip():
+        if self._done:
             return
-        if data.strip() == sse.DONE:
-            self._done = True
+        if data[:1] != b"{" and (data := data.strip()) in (b"", sse.DONE):
+            self._done = bool(data)
             return
         answer = chunk.parsed(data)
-        if chunk.is_there(answer.error):
+        if answer.error is not chunk.NONE and chunk.is_there(answer.error):
             # OpenRouter repeats a finish it already gave as an error beside a choice; before the finish it is one.
             is_over = bool(answer.choices) and self._is_finished()
             self._read(answer, out)
@@ -158,14 +160,15 @@ class Reader:
         return bool(self._choices) and all(c.finish is not None for c in self._choices.values())
 
     def _read(self, a: chunk.Answer, out: list[Event]) -> None:
-        told = self._told
-        if not told.id or not told.model:
+        if not self._is_told:
+            told = self._told
             said = Began(
                 told.id or (str(a.id) if a.id else None), told.model or a.model or None, chunk.seconds(a.created)
             )
             if (said.id, said.model) != (told.id, told.model):
                 self._told = said
                 out.append(said)
+                self._is_told = bool(said.id and said.model)
         for position, c in enumerate(a.choices or ()):
             index = position if c.index is None else c.index
             choice = self._choices.get(index)
@@ -179,9 +182,12 @@ class Reader:
             usage = usage if chunk.is_there(usage) else a.x_groq.usage
             if chunk.is_there(a.x_groq.error):
                 raise read_problem(200, b'{"error":' + bytes(a.x_groq.error) + b"}")
-        if chunk.is_there(usage) and bytes(usage) != self._usage:
-            self._usage = bytes(usage)
-            counted = read_usage(usage)
+        if usage is chunk.NONE:
+            return
+        given = bytes(usage)
+        if given != b"null" and given != self._usage:
+            self._usage = given
+            counted = read_usage(given)
             if counted is not None:
                 out.append(Counted(counted))
 
@@ -192,7 +198,7 @@ class _ChoiceReader:
     def __init__(self, index: int, answer_id: str | None) -> None:
         self.index = index
         self.finish: str | None = None
-        self._answer_id = "".join(c for c in answer_id or "" if c.isalnum())[-12:]
+        self._answer_id = answer_id or ""
         self._calls: list[_OpenCall] = []
         self._by_key: dict[object, _OpenCall] = {}
         self._last: object = None
@@ -201,12 +207,20 @@ class _ChoiceReader:
         # Perplexity and Writer send both; Perplexity's `message` repeats all that was said so far.
         m = (c.message or c.delta) if whole else (c.delta or c.message)
         if m is not None:
-            self._message(m, out)
+            if m.reasoning_content or m.reasoning or m.reasoning_details:
+                self._thoughts(m, out)
+            if isinstance(m.content, str):
+                if m.content:
+                    out.append(Said(m.content, self.index))
+            elif m.content:
+                self._parts(m.content, out)
+            if m.refusal or m.tool_calls or m.function_call or m.audio or m.images:
+                self._rest(m, out)
         if c.logprobs is not None and c.logprobs.content:
             out.append(Scored(Raw(b"[" + b",".join(bytes(r) for r in c.logprobs.content) + b"]"), self.index))
         if c.finish_reason not in (None, ""):
             self.finish = str(c.finish_reason)
-        if chunk.is_there(c.error):
+        if c.error is not chunk.NONE and chunk.is_there(c.error):
             raise read_problem(200, b'{"error":' + bytes(c.error) + b"}")
 
     def end(self, out: list[Event]) -> None:
@@ -216,14 +230,8 @@ class _ChoiceReader:
                 self._open(call, out)
         out.append(Ended(chunk.FINISH.get(self.finish) if self.finish else None, self.finish, self.index))
 
-    def _message(self, m: chunk.Message, out: list[Event]) -> None:
-        if m.reasoning_content or m.reasoning or m.reasoning_details:
-            self._thoughts(m, out)
-        if m.content:
-            if isinstance(m.content, str):
-                out.append(Said(m.content, self.index))
-            else:
-                self._parts(m.content, out)
+    def _rest(self, m: chunk.Message, out: list[Event]) -> None:
+        """What few messages hold."""
         if m.refusal:
             out.append(Refused(m.refusal, self.index))
         for call in m.tool_calls or ():
@@ -245,7 +253,7 @@ class _ChoiceReader:
         for d in m.reasoning_details or ():
             text = "" if plain else d.text or d.summary or ""
             if text or d.signature or d.data:
-                out.append(Thought(text, self.index, d.signature or None, d.data or None))
+                out.append(Thought(text, self.index, d.signature or None, d.data or None, d.format or None))
 
     def _parts(self, parts: list[chunk.Part | str], out: list[Event]) -> None:
         for p in parts:
@@ -288,7 +296,9 @@ class _ChoiceReader:
                 return
             if len(self._calls) >= _MOST_CALLS:
                 raise invalid_answer(b"", f"it has over {_MOST_CALLS} tool calls")
+            google = c.extra_content.google if c.extra_content is not None else None
             call = self._by_key[key] = _OpenCall(len(self._calls), call_id, custom=custom)
+            call.signature = google.thought_signature if google is not None else None
             self._calls.append(call)
         self._last = key
         if text:
@@ -310,5 +320,9 @@ class _ChoiceReader:
 
     def _called(self, call: _OpenCall) -> Called:
         """Calls without an id get one, for the result must name it: made of the answer's id, so it differs by turn."""
-        call_id = call.id or "_".join(("call", *([self._answer_id] if self._answer_id else []), f"{call.number}"))
-        return Called(call.number, call_id, call.name, self.index, "custom" if call.custom else "function")
+        call_id = call.id
+        if not call_id:
+            answer_id = "".join(c for c in self._answer_id if c.isalnum())[-12:]
+            call_id = f"call_{answer_id}_{call.number}" if answer_id else f"call_{call.number}"
+        kind: ToolKind = "custom" if call.custom else "function"
+        return Called(call.number, call_id, call.name, self.index, kind, call.signature)

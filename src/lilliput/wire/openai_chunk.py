@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Finish
 from lilliput.wire.openai_problem import invalid_answer, truncated_answer
-from lilliput.wire.openai_types import Link, ReasoningDetail, ThinkingText
+from lilliput.wire.openai_types import ExtraContent, Link, ReasoningDetail, ThinkingText
 
 FINISH: dict[str, Finish] = {
     "stop": "stop",
@@ -35,7 +35,7 @@ FINISH: dict[str, Finish] = {
 NONE = Raw()
 
 
-class Part(Struct):
+class Part(Struct, gc=False):
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
@@ -43,35 +43,36 @@ class Part(Struct):
     image_url: Link | str | None = None
 
 
-class Function(Struct):
+class Function(Struct, gc=False):
     name: str | None = None
     arguments: str | dict[str, object] | list[object] | None = None
 
 
-class Custom(Struct):
+class Custom(Struct, gc=False):
     name: str | None = None
     input: str | None = None
 
 
-class Call(Struct):
+class Call(Struct, gc=False):
     index: int | None = None
     id: str | int | None = None
     type: str | None = None
     function: Function | None = None
     custom: Custom | None = None
+    extra_content: ExtraContent | None = None
 
 
-class Audio(Struct):
+class Audio(Struct, gc=False):
     id: str | None = None
     data: str | None = None
     transcript: str | None = None
 
 
-class Image(Struct):
+class Image(Struct, gc=False):
     image_url: Link | str | None = None
 
 
-class Message(Struct):
+class Message(Struct, gc=False):
     """A message or a piece of one."""
 
     content: str | list[Part | str] | None = None
@@ -85,11 +86,11 @@ class Message(Struct):
     images: list[Image] | None = None
 
 
-class Logprobs(Struct):
+class Logprobs(Struct, gc=False):
     content: list[Raw] | None = None
 
 
-class Choice(Struct):
+class Choice(Struct, gc=False):
     index: int | None = None
     delta: Message | None = None
     message: Message | None = None
@@ -98,12 +99,12 @@ class Choice(Struct):
     error: Raw = NONE
 
 
-class Groq(Struct):
+class Groq(Struct, gc=False):
     usage: Raw = NONE
     error: Raw = NONE
 
 
-class Answer(Struct):
+class Answer(Struct, gc=False):
     """A chunk or a whole answer."""
 
     id: str | int | None = None

@@ -10,6 +10,11 @@ AZURE_VERSION = "api-version=2024-10-21"
 """The newest stable version of Azure's data plane (Azure OpenAI REST reference, checked 2026-11-22)."""
 
 
+def chat(target: Target, stream: bool) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """`endpoint` of chat completions, streamed or not."""
+    return endpoint(target, "/chat/completions")
+
+
 def endpoint(target: Target, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """The URL of `path` (as "/chat/completions") at the target, and the headers that every call there carries.
 

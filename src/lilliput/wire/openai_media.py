@@ -10,7 +10,7 @@ from lilliput.neutral import Media, MediaKind, Problem
 from lilliput.wire.openai_types import Link, Part, Sound, missing
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]++={0,2}\s*+")
-_URL_SAFE = str.maketrans("-_", "+/")
+URL_SAFE = str.maketrans("-_", "+/")
 
 _MAGIC = (
     ("iVBORw0KGgo", "image/png"),
@@ -43,12 +43,12 @@ def from_link(kind: MediaKind, link: str, *, name: str | None = None, detail: st
             raise Problem("client", "a data URL has no comma; write data:<type>;base64,<data>", code="invalid_value")
         mime, *options = head.split(";")
         if any(o.strip().lower() == "base64" for o in options):
-            data = data.translate(_URL_SAFE)
+            data = data.translate(URL_SAFE)
         else:
             data = base64.b64encode(unquote_to_bytes(data)).decode()
         return Media(kind, mime=mime.strip().lower() or None, data=data, name=name, detail=detail)
     if _BASE64.fullmatch(link):
-        return Media(kind, data=link.translate(_URL_SAFE), name=name, detail=detail)
+        return Media(kind, data=link.translate(URL_SAFE), name=name, detail=detail)
     return Media(kind, url=link, name=name, detail=detail)
 
 
@@ -88,7 +88,7 @@ def write_media(m: Media) -> dict[str, object]:
     if m.kind == "audio":
         if m.data is None:
             return {"type": "audio_url", "audio_url": {"url": m.url or ""}}
-        subtype = _mime(m).rpartition("/")[2]
+        subtype = mime_of(m).rpartition("/")[2]
         return {"type": "input_audio", "input_audio": {"data": m.data, "format": _SOUND_FORMAT.get(subtype, subtype)}}
     if m.kind == "video":
         return {"type": "video_url", "video_url": {"url": data_url(m)}}
@@ -98,10 +98,10 @@ def write_media(m: Media) -> dict[str, object]:
 
 def data_url(m: Media) -> str:
     """The URL of `m`, its data as a data URL."""
-    return m.url or "" if m.data is None else f"data:{_mime(m)};base64,{m.data}"
+    return m.url or "" if m.data is None else f"data:{mime_of(m)};base64,{m.data}"
 
 
-def _mime(m: Media) -> str:
+def mime_of(m: Media) -> str:
     """What `m` says it is, else what its first bytes say, else the kind's most usual."""
     if m.mime:
         return m.mime
@@ -119,7 +119,7 @@ def _sound(sound: Sound | str | None, at: str) -> Media:
     if ":" in sound.data:
         return from_link("audio", sound.data)
     mime = _SOUND_MIME.get(sound.format, f"audio/{sound.format}") if sound.format else None
-    return Media("audio", mime=mime, data=sound.data.translate(_URL_SAFE))
+    return Media("audio", mime=mime, data=sound.data.translate(URL_SAFE))
 
 
 def _url(link: Link | str | None, at: str) -> str:

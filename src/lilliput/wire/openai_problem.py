@@ -124,7 +124,7 @@ def read_problem(status: int, body: bytes) -> Problem:
     return Problem(fault, scrub(say), answer, code=code, param=_word(inner.get("param")), kind=kind)
 
 
-def write_problem(p: Problem) -> bytes:
+def write_problem(p: Problem, request_id: str = "") -> bytes:
     """The body of an OpenAI error: all four fields present, `param` and `code` null where unknown.
 
     The provider's own type is kept where the fault is the caller's to mend; else the type says whose it is. A refusal
@@ -199,7 +199,7 @@ def _message(error: object, inner: dict[str, object], fields: dict[str, object])
 def _page(status: int, body: bytes, is_json: bool) -> str:
     """What to say of a body that is no error object: a web page by its title, plain text as it is."""
     text = body[: SAY_LIMIT * 4].decode("utf-8", "replace").strip()
-    if not text:
+    if not scrub(text).strip():
         return f"the provider answered {status} with an empty body"
     if text[:1] == "<":
         title = _TITLE.search(text)

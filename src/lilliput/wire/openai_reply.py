@@ -18,6 +18,7 @@ from lilliput.neutral import (
     Ended,
     Event,
     Media,
+    Problem,
     Refused,
     Reply,
     Request,
@@ -29,11 +30,13 @@ from lilliput.neutral import (
     Usage,
 )
 from lilliput.wire import sse
-from lilliput.wire.openai_call import write_details
+from lilliput.wire.openai_call import signed_call, write_details
 from lilliput.wire.openai_media import data_url
+from lilliput.wire.openai_problem import write_stream_problem
 from lilliput.wire.openai_usage import write_usage
 
 _json = msgspec.json.Encoder().encode
+_OPEN = b',"logprobs":null,"finish_reason":null'
 
 
 def writer(r: Request, id: str = "chatcmpl-0", created_s: int = 0) -> Writer:
@@ -44,8 +47,10 @@ def writer(r: Request, id: str = "chatcmpl-0", created_s: int = 0) -> Writer:
 class Writer:
     """Each event's bytes for the client, and with `end()` those that close a whole answer: usage and [DONE].
 
-    After a Problem nothing of the sort follows: its event is `openai_problem.write_stream_problem`.
+    `problem()` instead is the last word of one that went wrong: no usage and no [DONE] follow it.
     """
+
+    content_type = b"text/event-stream; charset=utf-8"
 
     def __init__(self, r: Request, id: str, created_s: int) -> None:
         self._began = Began(id, r.model, created_s)
@@ -54,10 +59,13 @@ class Writer:
         self._usage: Usage | None = None
         self._customs: set[tuple[int, int]] = set()
         self._opened: set[int] = set()
+        self._bare: list[Called] = []
         self._head = self._tail = b""
         self._frame()
 
     def __call__(self, e: Event) -> bytes:
+        if isinstance(e, Said) and e.choice in self._opened:
+            return b'%b%d,"delta":{"content":%b}%b%b' % (self._head, e.choice, _json(e.text), _OPEN, self._tail)
         if isinstance(e, Began):
             known = self._began
             self._began = Began(e.id or known.id, e.model or known.model, e.created or known.created)
@@ -76,23 +84,28 @@ class Writer:
         """The usage that the client asked for, as far as it is known, and the end mark."""
         if not self._wants_usage or self._usage is None:
             return sse.event(sse.DONE)
-        usage = self._head[: -len(b'{"index":')] + b'],"usage":' + _json(write_usage(self._usage)) + b"}"
-        return sse.event(usage) + sse.event(sse.DONE)
+        usage = self._head[: -len(b'{"index":')] + b'],"usage":' + _json(write_usage(self._usage)) + b"}\n\n"
+        return usage + sse.event(sse.DONE)
+
+    def problem(self, p: Problem) -> bytes:
+        return write_stream_problem(p)
 
     def _frame(self) -> None:
         """What stands before and after a chunk's one choice: made once, for every chunk repeats it."""
         b = self._began
         fields = {"id": b.id, "object": "chat.completion.chunk", "created": b.created, "model": b.model}
-        self._head = _json(fields)[:-1] + b',"choices":[{"index":'
-        self._tail = b'}],"usage":null}' if self._wants_usage else b"}]}"
+        self._head = b'data: %b,"choices":[{"index":' % _json(fields)[:-1]
+        self._tail = b'}],"usage":null}\n\n' if self._wants_usage else b"}]}\n\n"
 
-    def _delta(self, choice: int, delta: bytes, rest: bytes = b',"logprobs":null,"finish_reason":null') -> bytes:
-        return sse.event(b'%b%d,"delta":%b%b%b' % (self._head, choice, delta, rest, self._tail))
+    def _delta(self, choice: int, delta: bytes, rest: bytes = _OPEN) -> bytes:
+        return b'%b%d,"delta":%b%b%b' % (self._head, choice, delta, rest, self._tail)
 
     def _chunk(self, e: Event) -> bytes:
         if isinstance(e, Said):
             return self._delta(e.choice, b'{"content":%b}' % _json(e.text))
         if isinstance(e, Argued):
+            if self._bare:
+                self._bare = [c for c in self._bare if (c.choice, c.index) != (e.choice, e.index)]
             return self._delta(e.choice, self._argued(e))
         if isinstance(e, Thought):
             return self._delta(e.choice, _thought(e))
@@ -106,19 +119,21 @@ class Writer:
             rest = b',"logprobs":{"content":%b,"refusal":null},"finish_reason":null' % bytes(e.content)
             return self._delta(e.choice, b"{}", rest)
         if isinstance(e, Ended):
+            bare = b"".join([self._chunk(Argued(c.index, "{}", c.choice)) for c in self._bare if c.choice == e.choice])
             word = _json(_finish(e.reason, e.native, self._is_legacy))
-            return self._delta(e.choice, b"{}", b',"logprobs":null,"finish_reason":%b' % word)
+            return bare + self._delta(e.choice, b"{}", b',"logprobs":null,"finish_reason":%b' % word)
         return b""
 
     def _called(self, e: Called) -> bytes:
         if e.kind == "custom":
             self._customs.add((e.choice, e.index))
             call: dict[str, object] = {"custom": {"name": e.name, "input": ""}}
-        elif self._is_legacy:
+            return _json({"tool_calls": [{"index": e.index, "id": e.id, "type": "custom", **call}]})
+        self._bare.append(e)
+        if self._is_legacy:
             return _json({"function_call": {"name": e.name, "arguments": ""}})
-        else:
-            call = {"function": {"name": e.name, "arguments": ""}}
-        return _json({"tool_calls": [{"index": e.index, "id": e.id, "type": e.kind, **call}]})
+        call = {"function": {"name": e.name, "arguments": ""}, **signed_call(e.signature)}
+        return _json({"tool_calls": [{"index": e.index, "id": e.id, "type": "function", **call}]})
 
     def _argued(self, e: Argued) -> bytes:
         if (e.choice, e.index) in self._customs:
@@ -147,23 +162,32 @@ def _choice(c: Choice, is_legacy: bool) -> dict[str, object]:
     message: dict[str, object] = {"role": "assistant", "content": c.text or None, "refusal": c.refusal or None}
     if not c.text and not c.calls and not c.refusal and not c.media:
         message["content"] = ""
-    thinking = "".join(t.text for t in c.thinking if t.sealed is None)
-    if thinking:
-        message["reasoning_content"] = thinking
-    if any(t.signature or t.sealed for t in c.thinking):
-        message["reasoning_details"] = write_details(c.thinking)
+    if c.thinking:
+        thinking = "".join(t.text for t in c.thinking if t.sealed is None)
+        if thinking:
+            message["reasoning_content"] = thinking
+        if any(t.signature or t.sealed for t in c.thinking):
+            message["reasoning_details"] = write_details(c.thinking)
     if c.calls and is_legacy:
         message["function_call"] = {"name": c.calls[0].name, "arguments": c.calls[0].arguments}
     elif c.calls:
         message["tool_calls"] = [
             {"id": t.id, "type": "custom", "custom": {"name": t.name, "input": t.arguments}}
             if t.kind == "custom"
-            else {"id": t.id, "type": "function", "function": {"name": t.name, "arguments": t.arguments}}
+            else {
+                "id": t.id,
+                "type": "function",
+                "function": {"name": t.name, "arguments": t.arguments or "{}"},
+                **signed_call(t.signature),
+            }
             for t in c.calls
         ]
-    message |= _shown(c.media)
-    tokens = b",".join(bytes(raw).strip()[1:-1] for raw in c.logprobs)
-    logprobs = {"content": Raw(b"[" + tokens + b"]"), "refusal": None} if c.logprobs else None
+    if c.media:
+        message |= _shown(c.media)
+    logprobs = None
+    if c.logprobs:
+        tokens = b",".join(bytes(raw).strip()[1:-1] for raw in c.logprobs)
+        logprobs = {"content": Raw(b"[" + tokens + b"]"), "refusal": None}
     finish = _finish(c.reason, c.native, is_legacy)
     return {"index": c.index, "message": message, "logprobs": logprobs, "finish_reason": finish}
 
@@ -182,7 +206,7 @@ def _thought(e: Thought) -> bytes:
         delta["reasoning_content"] = e.text
     if e.signature or e.sealed is not None:
         text = e.text if e.sealed is not None else ""
-        delta["reasoning_details"] = write_details([Thinking(text, e.signature, e.sealed)])
+        delta["reasoning_details"] = write_details([Thinking(text, e.signature, e.sealed, e.family)])
     return _json(delta)
 
 

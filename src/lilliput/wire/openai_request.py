@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import msgspec
 from msgspec import Raw, Struct, field
+from msgspec.structs import replace
 
 from lilliput.neutral import (
+    Cache,
     Format,
     Media,
     Message,
@@ -45,6 +47,7 @@ READ = frozenset(
 """The fields that have a neutral name; every other one goes to `extra` as it is."""
 
 
+_RESULTS = (wire.ToolMessage, wire.FunctionMessage)
 _TEXTS = ("text", "input_text", "output_text", "")
 
 
@@ -61,7 +64,7 @@ _raws = msgspec.json.Decoder(list[Raw]).decode
 _raw_messages = msgspec.json.Decoder(list[_RawMessage]).decode
 
 
-def read_request(body: bytes) -> Request:
+def read_request(body: bytes, path: str = "") -> Request:
     """The request in `body`. Raises Problem (400) where `check` does, and for media that cannot be told apart."""
     b = wire.check(body)
     try:
@@ -127,13 +130,15 @@ def _messages(bodies: list[wire.MessageBody], raw: Raw) -> tuple[Message, ...]:
     open_ids: list[str] = []  # calls that no message has answered yet
     out: list[Message] = []
     for i, m in enumerate(bodies):
-        at = f"messages[{i}].content"
-        if isinstance(m, wire.ToolMessage | wire.FunctionMessage):
-            out.append(Message("tool", (_result(m, at, legacy, open_ids),)))
+        if isinstance(m, _RESULTS):
+            out.append(Message("tool", (_result(m, f"messages[{i}].content", legacy, open_ids),)))
             continue
-        if isinstance(m.content, list) and not raws:
-            raws = _raw_messages(raw)
-        content = _content(m.content, raws[i].content if raws else raw, at)
+        content: list[Part]
+        if isinstance(m.content, list):
+            raws = raws or _raw_messages(raw)
+            content = _content(m.content, raws[i].content, f"messages[{i}].content")
+        else:
+            content = [Text(m.content)] if m.content else []
         if isinstance(m, wire.Assistant):
             parts = _assistant(m, content, i, legacy)
             open_ids = [p.id for p in parts if isinstance(p, ToolCall)]
@@ -182,25 +187,32 @@ def read_thinking(m: wire.Assistant) -> list[Thinking]:
     return out or ([Thinking(plain)] if plain else [])
 
 
-def _content(content: wire.Content | None, raw: Raw, at: str) -> list[Part]:
+def _content(content: list[wire.Part], raw: Raw, at: str) -> list[Part]:
     """The parts of a message; empty text is none, and a part of a type that is not known stays as it came."""
-    if content is None or isinstance(content, str):
-        return [Text(content)] if content else []
     out: list[Part] = []
     raws: list[Raw] = []
     for k, p in enumerate(content):
         if p.type in _TEXTS and (p.type or p.text):
-            out += [Text(p.text)] if p.text else []
+            out += [Text(p.text, _cache(p.cache_control))] if p.text else []
         elif p.type == "refusal":
             out += [Refusal(p.refusal)] if p.refusal else []
         elif p.type == "thinking" and p.thinking:
             text = p.thinking if isinstance(p.thinking, str) else "".join(t.text or "" for t in p.thinking)
             out += [Thinking(text)] if text else []
         else:
-            media = read_media(p, f"{at}[{k}]")
+            media = _media(p, f"{at}[{k}]")
             raws = raws if raws or media else _raws(raw)
             out.append(media or Opaque(DIALECT, Raw(bytes(raws[k]))))
     return out
+
+
+def _media(p: wire.Part, at: str) -> Media | None:
+    media = read_media(p, at)
+    return media if media is None or p.cache_control is None else replace(media, cache=_cache(p.cache_control))
+
+
+def _cache(mark: wire.CacheControl | None) -> Cache | None:
+    return None if mark is None else mark.ttl or "5m"
 
 
 def _result_parts(content: wire.Content | None, at: str) -> list[Text | Media]:
@@ -208,11 +220,11 @@ def _result_parts(content: wire.Content | None, at: str) -> list[Text | Media]:
         return [Text(content)] if content else []
     out: list[Text | Media] = []
     for k, p in enumerate(content):
-        media = read_media(p, f"{at}[{k}]")
+        media = _media(p, f"{at}[{k}]")
         if media is not None:
             out.append(media)
         elif p.text:
-            out.append(Text(p.text))
+            out.append(Text(p.text, _cache(p.cache_control)))
     return out
 
 
@@ -220,7 +232,9 @@ def _tool_call(call: wire.ToolCallBody, call_id: str) -> ToolCall:
     if call.custom is not None and (call.type == "custom" or call.function is None):
         return ToolCall(call_id, call.custom.name, call.custom.input or "", "custom")
     assert call.function is not None  # `check` has seen to it
-    return ToolCall(call_id, call.function.name, _arguments(call.function.arguments))
+    google = call.extra_content.google if call.extra_content is not None else None
+    signature = google.thought_signature if google is not None else None
+    return ToolCall(call_id, call.function.name, _arguments(call.function.arguments), "function", signature)
 
 
 def _arguments(arguments: str | dict[str, object] | None) -> str:
@@ -233,15 +247,20 @@ def _arguments(arguments: str | dict[str, object] | None) -> str:
 
 
 def _tools(b: wire.Body, fields: dict[str, Raw], extra: dict[str, Raw]) -> tuple[Tool, ...]:
-    """The functions; tools of other types go to `extra["tools"]`, a JSON array."""
+    """Functions and custom tools; those of other types go to `extra["tools"]`, a JSON array."""
     out: list[Tool] = []
     if b.tools:
         others = []
         for tool, raw in zip(b.tools, _raws(fields["tools"]), strict=True):
-            if tool.function is None:
+            if tool.custom is not None:
+                grammar = None if tool.custom.format is None else _inside(raw, "custom", "format")
+                name, say = tool.custom.name, tool.custom.description
+                out.append(Tool(name, say, cache=_cache(tool.cache_control), kind="custom", grammar=grammar))
+            elif tool.function is None:
                 others.append(bytes(raw))
             else:
-                out.append(_tool(tool.function, _inside(raw, "function", "parameters")))
+                parameters = _inside(raw, "function", "parameters")
+                out.append(_tool(tool.function, parameters, _cache(tool.cache_control)))
         if others:
             extra["tools"] = Raw(b"[" + b",".join(others) + b"]")
     if b.functions:
@@ -251,9 +270,9 @@ def _tools(b: wire.Body, fields: dict[str, Raw], extra: dict[str, Raw]) -> tuple
     return tuple(out)
 
 
-def _tool(f: wire.Function, parameters: Raw) -> Tool:
+def _tool(f: wire.Function, parameters: Raw, cache: Cache | None = None) -> Tool:
     schema = None if f.parameters is None else Raw(bytes(parameters))
-    return Tool(f.name, f.description, schema, f.strict)
+    return Tool(f.name, f.description, schema, f.strict, cache)
 
 
 def _inside(raw: Raw, *path: str) -> Raw:
@@ -273,10 +292,10 @@ def _tool_choice(b: wire.Body, fields: dict[str, Raw], extra: dict[str, Raw]) ->
     if c is None:
         return None
     if isinstance(c, wire.ToolChoiceBody):
-        if c.function is not None:
-            return ToolChoice("named", c.function.name)
+        if c.function is not None or c.custom is not None:
+            return ToolChoice("named", (c.function or c.custom).name)  # type: ignore[union-attr]
         extra["tool_choice"] = fields["tool_choice"]
-        return ToolChoice("named", c.custom.name) if c.custom is not None else None
+        return None
     return ToolChoice("required" if c == "any" else c)
 
 

@@ -46,6 +46,13 @@ class ThinkingText(Struct, frozen=True, gc=False):
     text: str | None = None
 
 
+class CacheControl(Struct, frozen=True, gc=False):
+    """Anthropic's mark, as OpenRouter and LiteLLM take it in OpenAI's form."""
+
+    type: str = "ephemeral"
+    ttl: Literal["5m", "1h"] | None = None
+
+
 class Part(Struct, frozen=True, gc=False):
     """One part of a content list, of any type; `document_url`, `file_url` and `thinking` are other providers' own.
 
@@ -63,6 +70,7 @@ class Part(Struct, frozen=True, gc=False):
     document_url: Link | str | None = None
     file_url: Link | str | None = None
     thinking: str | list[ThinkingText] | None = None
+    cache_control: CacheControl | None = None
 
 
 Content = str | list[Part]
@@ -78,11 +86,22 @@ class CustomCall(Struct, frozen=True, gc=False):
     input: str | None = None
 
 
+class GoogleExtra(Struct, frozen=True, gc=False):
+    thought_signature: str | None = None
+
+
+class ExtraContent(Struct, frozen=True, gc=False):
+    """Where Gemini's OpenAI endpoint puts what OpenAI has no field for (ai.google.dev, thought signatures)."""
+
+    google: GoogleExtra | None = None
+
+
 class ToolCallBody(Struct, frozen=True, gc=False):
     id: str | None = None
     type: str | None = None
     function: FunctionCall | None = None
     custom: CustomCall | None = None
+    extra_content: ExtraContent | None = None
 
 
 class ReasoningDetail(Struct, frozen=True, gc=False):
@@ -144,10 +163,17 @@ class Function(Struct, frozen=True, gc=False):
     strict: bool | None = None
 
 
+class CustomTool(Struct, frozen=True, gc=False):
+    name: Named
+    description: str | None = None
+    format: Anything | None = None
+
+
 class ToolBody(Struct, frozen=True, gc=False):
     type: str | None = None
     function: Function | None = None
-    custom: Anything | None = None
+    custom: CustomTool | None = None
+    cache_control: CacheControl | None = None
 
 
 class Name(Struct, frozen=True, gc=False):
@@ -257,7 +283,7 @@ def typed(decode: Callable[[bytes], T], body: bytes) -> T:
         raise Problem("client", "the body is nested too deep; flatten it", code="json_too_deep") from None
 
 
-def check(body: bytes) -> Body:
+def check(body: bytes, path: str = "") -> Body:
     """The request in `body`; raises Problem (400) like `typed`, also for a tool or call without its function."""
     request = typed(_decode, body)
     for i, message in enumerate(request.messages):

@@ -5,6 +5,8 @@ The rows are the catalogue's. What needs an `if` is no quirk and belongs to the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import Raw
 
@@ -32,6 +34,21 @@ def apply(fields: dict[str, Raw], target: Target) -> dict[str, Raw]:
     for name, value in target.force.items():
         out[name] = Raw(msgspec.json.encode(value))
     return out
+
+
+def body(fields: dict[str, object], target: Target) -> bytes:
+    """The JSON of `fields`, of whatever values, as the target wants them."""
+    if target.rename or target.drop or target.clamp or target.force:
+        raws = {name: Raw(msgspec.json.encode(value)) for name, value in fields.items()}
+        return msgspec.json.encode(apply(raws, target))
+    return msgspec.json.encode(fields)
+
+
+def dropped(fields: Mapping[str, object], target: Target) -> tuple[str, ...]:
+    """Those of `fields` that the target's row drops."""
+    if not target.drop:
+        return ()
+    return tuple(name for name in target.drop if name in fields and name != "stream_options")
 
 
 def _clamped(raw: Raw, low: float, high: float) -> Raw:

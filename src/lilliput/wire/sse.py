@@ -15,6 +15,8 @@ DONE = b"[DONE]"
 PING = b": ping\n\n"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+CR, LF = b"\r\n"
+"""As numbers: the search for one is six times as fast as that for a bytes of length 1."""
 _BLANK = re.compile(rb"\n\n+")
 
 
@@ -38,7 +40,7 @@ class Splitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that `chunk` completes."""
-        if self._after_cr or b"\r" in chunk:
+        if self._after_cr or CR in chunk:
             chunk = self._line_ends(chunk)
         parts = self._parts
         if parts:
@@ -49,10 +51,13 @@ class Splitter:
             chunk = b"".join(parts)
             parts.clear()
             self._size = 0
+        text = chunk.partition(b"\n")[2] if chunk[:6] == b"event:" else chunk
+        if text[:6] == b"data: " and text[-2:] == b"\n\n" and LF not in (data := text[6:-2]):
+            return [data]  # one event of one line, as nearly every chunk is
         if chunk[:6] == b"data: " and chunk[-2:] == b"\n\n":
             plain = chunk[6:-2].split(b"\n\ndata: ")
             if chunk.count(b"\n") == 2 * len(plain):
-                return plain  # whole events of one line each, as nearly every chunk is
+                return plain
         if chunk[-2:] != b"\n\n":
             end = chunk.rfind(b"\n\n")
             if end < 0:
@@ -62,12 +67,15 @@ class Splitter:
             chunk = chunk[:end]
         out: list[bytes] = []
         for block in chunk.split(b"\n\n"):
-            if block[:6] == b"data: " and b"\n" not in block:
-                out.append(block[6:])
+            name, _, rest = block.partition(b"\n")
+            if name[:6] == b"data: " and not rest:
+                out.append(name[6:])
+            elif name[:6] == b"event:" and rest[:6] == b"data: " and LF not in rest:
+                out.append(rest[6:])
             elif block:
-                data = _data(block)
-                if data is not None:
-                    out.append(data)
+                found = _data(block)
+                if found is not None:
+                    out.append(found)
         return out
 
     @property

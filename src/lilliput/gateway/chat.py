@@ -1,0 +1,191 @@
+"""Chat, whichever of the dialects the caller speaks and whichever the target: bytes pass where they are the same.
+
+Otherwise the two sides meet in events: the target's reader, the caller's writer, and nothing in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from lilliput.gateway import able, gates, relay, threads
+from lilliput.gateway.answer import Answer
+from lilliput.gateway.exchange import JSON, Visit, told
+from lilliput.gateway.observe import Record
+from lilliput.gateway.outward import made, raise_problem, send, way
+from lilliput.neutral import Request, Target, fold
+from lilliput.router.attempts import Step
+from lilliput.wire import custom_tools, dialects, quirks, strict
+from lilliput.wire.openai_problem import invalid_answer
+from lilliput.wire.port import Asked, Client, Headers, Reader
+
+FORWARDED = (b"anthropic-version", b"anthropic-beta")
+"""A caller's headers that go with a body that passes as it is."""
+_PREFIXES = {
+    "openai_chat": "chatcmpl-",
+    "openai_responses": "resp_",
+    "anthropic": "msg_",
+    "openai_completions": "cmpl-",
+}
+_WHOLE = (b"application/json", b"text/html")
+"""What a provider calls an answer that is no stream, whatever was asked."""
+_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Ask(Struct):
+    """A chat request as it came: typed, its fields with their bytes, and (once a target needs it) translated."""
+
+    asked: Asked
+    fields: dict[str, Raw]
+    body: bytes
+    path: str
+    model: str
+    stream: bool
+    request: Request | None = None
+    keep: relay.Keep | None = None
+    previous: Raw | None = None
+
+
+class Chat(Struct, frozen=True, eq=False, dict=True):
+    """The operation, for callers of one `dialect`."""
+
+    name: str
+    dialect: str
+
+    @cached_property
+    def client(self) -> Client:
+        return dialects.client(self.dialect)
+
+    async def read(self, gate: gates.Gate, visit: Visit) -> Ask:
+        asked, fields = read_fields(visit, self.client.check)
+        body, path = visit.body, visit.target.decode("latin-1")
+        ask = Ask(asked, fields, body, path, asked.model, bool(asked.stream))
+        if self.dialect == "openai_responses" and gate.threads is not None:
+            ask.fields = await threads.expand(gate.threads, visit.key.id, fields)
+            ask.body = body if ask.fields is fields else _encode(ask.fields)
+            ask.previous = fields.get("previous_response_id")
+            ask.keep = partial(threads.remember, gate.threads, visit.key.id, fields)
+        return ask
+
+    async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
+        target = step.target
+        here = gate.here.get(target.provider)
+        if here is not None:
+            target = await here.wake(target)
+        same = dialects.passes(self.dialect, target)
+        speaks = same or target.dialect
+        if same is None:
+            r = ask.request = ask.request or self._request(ask)
+            fit, cut = able.fitted(gate.model(target.id), r)
+            sent = dialects.provider(speaks).write_body(fit, target)
+            body, record.dropped = sent.body, (*cut, *sent.dropped)
+            if here is not None:
+                body = _encode(here.fit("chat", _fields(body)))
+            extra: Headers = ()
+        else:
+            fields = ask.fields if here is None else here.fit("chat", ask.fields)
+            spoken = target if speaks == target.dialect else structs.replace(target, dialect=speaks)
+            body = self.client.rewrite(fields, ask.asked, spoken)
+            record.dropped = quirks.dropped(fields, target) if target.drop else ()
+            extra = forwarded(visit) if self.dialect == "anthropic" else ()
+        place = (speaks, ask.stream, extra)
+        known = made(gate, target, place) or way(gate, target, place, partial(_endpoint, *place))
+        record.route = known.route if step.number == 1 else b"%b; tries=%d; why=named" % (known.served, step.number)
+        answer = await send(gate, known, body)
+        drains = False
+        try:
+            if answer.status != 200:
+                await raise_problem(answer, dialects.provider(speaks).read_problem)
+            if same is None:
+                reader = dialects.provider(speaks).reader(ask.stream)
+                await self._translate(gate, visit, record, answer, reader, r, ask.keep)
+                return
+            if ask.stream and (kind := self._stream_kind(answer)):
+                await relay.passing(visit, record, answer, self.client.watch(ask.asked), kind, ask.keep)
+                drains = True  # only its formal end is left to be read
+                return
+            body = answer.rest() if answer.is_done else await answer.read()
+            record.usage = self.client.whole(answer.status, body)
+            if ask.stream:
+                raise invalid_answer(body)
+            if ask.keep is not None:
+                await ask.keep(body)
+            slow = visit.reply(200, JSON + told(record.request_id, record.route, record.dropped), body)
+            if slow is not None:
+                await slow
+        finally:
+            answer.release(drains)
+
+    def _request(self, ask: Ask) -> Request:
+        r = self.client.read_request(ask.body, ask.path)
+        if ask.previous is None:
+            return r
+        return structs.replace(r, extra={**r.extra, "$previous_response_id": ask.previous})
+
+    def _stream_kind(self, answer: Answer) -> bytes:
+        """The content type under which an answer of the caller's own dialect streams on; b"" for a whole one."""
+        content_type = answer.header(b"content-type") or b""
+        if self.dialect == "gemini" and b"json" in content_type:
+            return content_type
+        return b"" if content_type.lower().startswith(_WHOLE) else relay.SSE
+
+    async def _translate(
+        self,
+        gate: gates.Gate,
+        visit: Visit,
+        record: Record,
+        answer: Answer,
+        reader: Reader,
+        r: Request,
+        keep: relay.Keep | None,
+    ) -> None:
+        """Relays the answer through events."""
+        id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
+        created_s = int(gate.clock())
+        restore = custom_tools.restorer(r)
+        if r.stream:
+            writer = self.client.writer(r, id, created_s)
+            await relay.Translated(visit, record, answer, reader, writer, restore, keep).run()
+            return
+        data = answer.rest() if answer.is_done else await answer.read()
+        events = [*reader(data), *reader(b"")]
+        if reader.trouble is not None:
+            raise reader.trouble
+        reply = fold(restore(events) if restore is not None else events)
+        record.usage = reply.usage
+        if not reply.choices:
+            raise invalid_answer(data, "it has no choices")
+        body = self.client.write_reply(reply, r, id, created_s)
+        if keep is not None:
+            await keep(body)
+        slow = visit.reply(200, JSON + told(record.request_id, record.route, record.dropped), body)
+        if slow is not None:
+            await slow
+
+
+def _endpoint(dialect: str, stream: bool, extra: Headers, target: Target) -> tuple[str, Headers]:
+    """The endpoint of `dialect` at the target; a caller's own headers take the place of ours."""
+    spoken = target if dialect == target.dialect else structs.replace(target, dialect=dialect)
+    url, headers = dialects.provider(dialect).endpoint(spoken, stream)
+    names = {name for name, _ in extra}
+    return url, (*(h for h in headers if h[0] not in names), *extra)
+
+
+def read_fields(visit: Visit, check: Callable[[bytes, str], Asked]) -> tuple[Asked, dict[str, Raw]]:
+    """The body, typed, and its fields with their bytes; raises Problem (400, 415) for what is no honest JSON."""
+    gates.is_json(visit.header(b"content-type"))
+    strict.screen(visit.body)
+    asked = check(visit.body, visit.target.decode("latin-1"))
+    fields = _fields(visit.body)
+    strict.unique(visit.body, len(_encode(fields)), len(fields))
+    return asked, fields
+
+
+def forwarded(visit: Visit) -> Headers:
+    """Those of a caller's headers that mean something to its own dialect's providers."""
+    given = [(name, visit.header(name)) for name in FORWARDED]
+    return tuple([(name.decode(), value.decode("latin-1")) for name, value in given if value is not None])

@@ -1,0 +1,155 @@
+"""A streamed answer on its way from a provider to the caller: as bytes that pass, or as events from dialect to dialect.
+
+Nothing goes out before the first real output: until then another target can still be asked. After it, trouble is told
+inside the stream, and the stream never ends as if it were whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+from lilliput.gateway.answer import Answer
+from lilliput.gateway.exchange import Lines, Visit, told
+from lilliput.gateway.observe import Record
+from lilliput.neutral import Began, Counted, Problem
+from lilliput.wire import custom_tools
+from lilliput.wire.openai_problem import invalid_answer
+from lilliput.wire.port import Reader, Watch, Writer
+
+
+class Kept(Protocol):
+    """A watch or writer that has the final answer, once it is over."""
+
+    response: bytes
+
+
+SSE = b"text/event-stream; charset=utf-8"
+
+
+Keep = Callable[[bytes], Awaitable[None]]
+"""Stores the final answer of a dialect that keeps one (Responses), before its caller learns that it is over."""
+
+
+async def passing(
+    visit: Visit, record: Record, answer: Answer, watch: Watch, content_type: bytes = SSE, keep: Keep | None = None
+) -> None:
+    """Relays the provider's own bytes, each event checked; raises the Problem that cut it short."""
+    visit.last_word = watch.problem
+    last: list[bytes] = []
+    lines = head(record, content_type)
+
+    def give(out: bytes) -> Awaitable[None] | None:
+        if watch.done or watch.trouble is not None:
+            answer.stop()
+            if keep is not None and watch.done:
+                last.append(out)
+                return None
+        if not out:
+            return None
+        if not visit.has_started:
+            visit.start(200, lines)
+        return visit.write(out)
+
+    feed = watch.feed
+    try:
+        await answer.pour(lambda chunk: give(feed(chunk)))
+        slow = None if watch.done or watch.trouble is not None else give(watch.end())
+        if slow is not None:
+            await slow
+        if watch.trouble is not None:
+            raise watch.trouble
+    finally:
+        record.usage = watch.usage
+    if keep is not None:
+        await keep(cast(Kept, watch).response)
+        keep = None
+        slow = give(b"".join(last))
+        if slow is not None:
+            await slow
+    slow = visit.finish()
+    if slow is not None:
+        await slow
+
+
+class Translated:
+    """One stream from a reader to a writer."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        record: Record,
+        answer: Answer,
+        reader: Reader,
+        writer: Writer,
+        restore: custom_tools.Restore | None = None,
+        keep: Keep | None = None,
+    ) -> None:
+        self.visit, self.record, self.answer = visit, record, answer
+        self.reader, self.writer, self.restore, self.keep = reader, writer, restore, keep
+        self.held: list[bytes] = []
+        self.trouble: Problem | None = None
+
+    async def run(self) -> None:
+        """Relays to the end; raises the Problem that cut it short."""
+        visit = self.visit
+        visit.last_word = self.writer.problem
+        await self.answer.pour(self.take)
+        slow = self.take(b"") if self.trouble is None else None
+        if slow is not None:
+            await slow
+        if self.trouble is not None:
+            raise self.trouble
+        if not visit.has_started:
+            raise invalid_answer(b"", "it is empty")
+        end = self.writer.end()
+        if self.keep is not None:
+            await self.keep(cast(Kept, self.writer).response)
+        slow = self.give(end)
+        if slow is not None:
+            await slow
+        slow = visit.finish()
+        if slow is not None:
+            await slow
+
+    def take(self, chunk: bytes) -> Awaitable[None] | None:
+        """Reads a piece of the answer, b"" its end, and writes what it says."""
+        reader = self.reader
+        try:
+            events = reader(chunk)
+        except Problem as problem:
+            events, self.trouble = (), problem
+        else:
+            self.trouble = reader.trouble
+        if self.trouble is not None:
+            self.answer.stop()
+        if self.restore is not None:
+            events = self.restore(events)
+        writer, out = self.writer, b""
+        has_started = self.visit.has_started
+        for e in events:
+            out += writer(e)
+            if isinstance(e, Counted):
+                self.record.usage = e.usage
+            elif not has_started and not isinstance(e, Began):
+                has_started = True
+                self.start()
+        return self.give(out) if out else None
+
+    def start(self) -> None:
+        self.visit.start(200, head(self.record, self.writer.content_type))
+
+    def give(self, out: bytes) -> Awaitable[None] | None:
+        if not self.visit.has_started:
+            self.held.append(out)
+            return None
+        if self.held:
+            out = b"".join([*self.held, out])
+            self.held.clear()
+        return self.visit.write(out) if out else None
+
+
+def head(record: Record, content_type: bytes) -> Lines:
+    """The header lines of a stream."""
+    kind = b"content-type: %b\r\ncache-control: no-cache\r\n" % content_type
+    return kind + told(record.request_id, record.route, record.dropped)
