@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from benchmarks import checks, engine, peers, run
+from benchmarks import checks, engine, peers, run, translation
 from benchmarks.measure import METRICS
 from benchmarks.prepare import WORK, Setting, build
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, Failed, free_port, machine_lock
 from benchmarks.report import Result, against_peers, goals, render, this_machine
 from benchmarks.targets import OURS, Target
 
-PARTS = (*METRICS, "checks", "engine")
+PARTS = (*METRICS, "checks", "engine", "translation")
 TARGETS = {t.name: t for t in (*OURS, *peers.ROWS)}
 
 
@@ -50,15 +50,23 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 def chosen_targets(names: list[str], *, full: bool) -> list[Target]:
-    """The named ones, else ours, and in the full form the peers; `direct` and `nginx`, the baselines, come along."""
-    wanted = set(names) | {"direct", "nginx"} if names else {t.name for t in TARGETS.values() if full or not t.peer}
+    """The named ones, else ours, and in the full form the peers; the baselines, `direct` and an nginx, come along."""
+    wanted = (
+        {*names, "direct", *(TARGETS[n].baseline for n in names)}
+        if names
+        else {t.name for t in TARGETS.values() if full or not t.peer}
+    )
     return [t for t in TARGETS.values() if t.name in wanted]
 
 
 def listing() -> str:
     targets = [f"  {t.name:<14} {t.about}{' (peer)' if t.peer else ''}" for t in TARGETS.values()]
     metrics = [f"  {m.name:<14} {m.about}" for m in METRICS.values()]
-    rest = ["  checks         memory, refused bodies, import and start times", "  engine         the mini both ways"]
+    rest = [
+        "  checks         memory, refused bodies, import and start times",
+        "  engine         the mini both ways",
+        "  translation    a chunk from one dialect to another, in process",
+    ]
     return "\n".join(["targets", *targets, "parts", *metrics, *rest])
 
 
@@ -77,6 +85,8 @@ def measure(chosen: argparse.Namespace) -> Result:
     if not chosen.only or "engine" in chosen.only:  # before the cores are shared out: the engine uses both
         result.checks.extend(engine.compare(setting, chosen.rounds))
     take_the_machine()
+    if not chosen.only or "translation" in chosen.only:
+        result.checks.extend(translation.compare(setting, chosen.rounds))
     if not chosen.only or "checks" in chosen.only:
         result.checks.extend(checks.checks(setting, full=chosen.full))
     metrics = run.metrics_named(chosen.only)

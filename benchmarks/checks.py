@@ -46,7 +46,7 @@ def checks(setting: Setting, *, full: bool) -> list[Check]:
 
 def memory_under_load(setting: Setting, up: Up) -> list[Check]:
     """RSS after half and after all of `REQUESTS` at 64 connections; a tenth of a MB is a page or two of noise."""
-    body = body_path(setting.work, "chat", up.door.model)
+    body = body_path(setting.work, "chat", up.door)
     sizes_mb, failed = [], 0
     for _ in range(2):
         options = ("-w", "0", "-d", "60", "-n", str(REQUESTS // 2))

@@ -3,10 +3,11 @@
  *   load -p PORT [-u PATH] [-b BODY_FILE] [-H 'name: value']... [-c CONNECTIONS] [-w WARM_UP_S] [-d SECONDS]
  *        [-n REQUESTS] [-r REQUESTS_PER_S] [-s STAGGER_MS]
  *
- * POSTs the body to 127.0.0.1, over and over, on CONNECTIONS kept-alive connections. Closed loop: a connection asks
- * again as soon as it has its answer. With -r open loop: requests fall due at that rate whether or not a connection is
- * free, and latency counts from when one was due, so that a stalled server cannot hide its queue. Ends after SECONDS
- * past the warm-up, or sooner after -n requests. -s spreads the first requests over that time.
+ * POSTs the body to 127.0.0.1, over and over, on CONNECTIONS kept-alive connections, in any dialect: it reads nothing of
+ * an answer but its framing and its chunks. Closed loop: a connection asks again as soon as it has its answer. With -r
+ * open loop: requests fall due at that rate whether or not a connection is free, and latency counts from when one was
+ * due, so that a stalled server cannot hide its queue. Ends after SECONDS past the warm-up, or sooner after -n requests.
+ * -s spreads the first requests over that time.
  * Prints "begin" and "end" around the measured window: the caller reads the server's CPU time there.
  * Chunks are counted by their '@'; the 19 digits behind one are the time it was written (see mock.c), 0 = not told.
  * Answers that end inside the window count, whenever they began: slow servers are not flattered. Linux only.

@@ -12,10 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, Failed, tree
 
+OPENAI, ANTHROPIC = "openai_chat", "anthropic"
+PATHS = {OPENAI: "/v1/chat/completions", ANTHROPIC: "/v1/messages"}
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -41,7 +43,7 @@ METRICS = {
         Metric("20k", "20 KB chat, 16 connections", "chat20k", 16, 0.5, 2.0),
         Metric("500k", "500 KB chat with a picture, 4 connections", "chat500k", 4, 0.5, 2.0),
         Metric("burst", "streams of 100 chunks sent at once, 16 connections", "stream", 16, 0.5, 2.0),
-        Metric("paced", "100 streams of one chunk each 20 ms", "paced", 100, 1.2, 4.0, warm_s=0.4, stagger_ms=20),
+        Metric("paced", "100 streams of one chunk each 20 ms", "paced", 100, 0.8, 4.0, warm_s=0.3, stagger_ms=20),
     )
 }
 
@@ -90,12 +92,16 @@ class Memory(Struct, frozen=True):
 
 
 class Door(Struct, frozen=True, kw_only=True):
-    """Where and how a server is asked."""
+    """Where and how a server is asked. `dialect` is that of the bodies, and gives the path where none is named."""
 
     port: int
-    path: str = "/v1/chat/completions"
+    dialect: str = OPENAI
+    path: str = ""
     headers: tuple[str, ...] = ()
     model: str = "up-model"
+
+    def __post_init__(self) -> None:
+        structs.force_setattr(self, "path", self.path or PATHS[self.dialect])
 
 
 def cpu_s(pid: int) -> float:

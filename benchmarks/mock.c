@@ -5,6 +5,7 @@
  * Listens on 127.0.0.1 and speaks just enough HTTP/1.1: keep-alive, pipelining, bodies with a length or in chunks.
  *   POST .../chat/completions   a chat completion of about 1 KB; with "stream":true a stream of 100 chunks and one of
  *                               usage, written at once, or one chunk every N us where the request's text has pace_us=N
+ *   POST .../messages           the same text, chunks and pace in the form of Anthropic's Messages
  *   GET  .../models             a list of one model
  *   anything else               200 and "ok"
  * A paced chunk's text is '@' and 19 digits, CLOCK_MONOTONIC in ns as it was written: load.c reads its delay off that.
@@ -31,12 +32,19 @@ typedef struct {
     size_t len, cap;
 } Buffer;
 
+/* A dialect: the path where it is spoken, the event of a chunk, whose text is %s, and what is answered. */
+typedef struct {
+    const char *path, *chunk;
+    Buffer answer, burst, head, tail;
+} Form;
+
 typedef struct Conn {
     int fd;
     Buffer in, out;
     size_t sent;            /* of out */
     size_t need;            /* whole size of the request now coming in, 0 = header not yet seen whole */
-    int chunks_left;        /* of the paced stream now going out */
+    const Form *form;       /* of the paced stream now going out */
+    int chunks_left;
     long long pace_ns, due_ns;
     bool waits_to_write, dead;
     struct Conn *next_paced;
@@ -44,7 +52,7 @@ typedef struct Conn {
 
 static int poller;
 static Conn *paced;         /* the connections with chunks_left, newest first */
-static Buffer answer, burst, stream_head, stream_tail, models;
+static Buffer models;
 
 #define CHUNK_START                                                                                               \
     "data: {\"id\":\"chatcmpl-mock00000000000000000000000001\",\"object\":\"chat.completion.chunk\","             \
@@ -57,16 +65,28 @@ static Buffer answer, burst, stream_head, stream_tail, models;
     "\"prompt_tokens_details\":{\"cached_tokens\":0,\"audio_tokens\":0},"                                         \
     "\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0}}"
 
+#define TEXT                                                                                                      \
+    "Order 4711 left the warehouse on Monday and should reach the customer within two working days. The parcel was " \
+    "handed to the carrier with the rest of that afternoon's post; its number is in the confirmation mail. If it "   \
+    "has not come by Thursday, open a search with the carrier, tell the customer that you did, and offer either a "  \
+    "second parcel or the money back. Nothing else is known about this order, so please do not promise an hour. "    \
+    "The next step is yours: write to the customer today and set a reminder for Thursday morning."
+
 static const char *ANSWER =
     "{\"id\":\"chatcmpl-mock00000000000000000000000001\",\"object\":\"chat.completion\",\"created\":1760000000,"
-    "\"model\":\"up-model\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Order 4711 left "
-    "the warehouse on Monday and should reach the customer within two working days. The parcel was handed to the "
-    "carrier with the rest of that afternoon's post; its number is in the confirmation mail. If it has not come by "
-    "Thursday, open a search with the carrier, tell the customer that you did, and offer either a second parcel or the "
-    "money back. Nothing else is known about this order, so please do not promise an hour. The next step is yours: "
-    "write to the customer today and set a reminder for Thursday morning.\",\"refusal\":null,\"annotations\":[]},"
-    "\"logprobs\":null,\"finish_reason\":\"stop\"}]," USAGE(200, 90, 290) ",\"service_tier\":\"default\","
-    "\"system_fingerprint\":\"fp_0\"}";
+    "\"model\":\"up-model\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"" TEXT "\","
+    "\"refusal\":null,\"annotations\":[]},\"logprobs\":null,\"finish_reason\":\"stop\"}]," USAGE(200, 90, 290) ","
+    "\"service_tier\":\"default\",\"system_fingerprint\":\"fp_0\"}";
+
+/* Anthropic's Messages; an event's name stands before its data too */
+#define EVENT(name, rest) "event: " name "\ndata: {\"type\":\"" name "\"" rest "}\n\n"
+#define DELTA_TEXT EVENT("content_block_delta", ",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"%s\"}")
+#define MESSAGE(content, stop, output)                                                                            \
+    "{\"model\":\"up-model\",\"id\":\"msg_mock0000000000000000000001\",\"type\":\"message\","                        \
+    "\"role\":\"assistant\",\"content\":[" content "],\"stop_reason\":" stop ",\"stop_sequence\":null,"              \
+    "\"usage\":{\"input_tokens\":200,\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,"              \
+    "\"cache_creation\":{\"ephemeral_5m_input_tokens\":0,\"ephemeral_1h_input_tokens\":0},"                         \
+    "\"output_tokens\":" #output ",\"service_tier\":\"standard\"}}"
 
 static long long now_ns(void) {
     struct timespec t;
@@ -97,9 +117,9 @@ static void add_event(Buffer *b, const char *event) {
     add_text(b, "\r\n");
 }
 
-static void add_chunk(Buffer *b, const char *text) {
+static void add_chunk(Buffer *b, const char *form, const char *text) {
     char event[1024];
-    snprintf(event, sizeof event, CHUNK_TEXT, text);
+    snprintf(event, sizeof event, form, text);
     add_event(b, event);
 }
 
@@ -110,20 +130,35 @@ static void add_json(Buffer *b, const char *json) {
     add_text(b, json);
 }
 
+static Form forms[] = {{.path = "/chat/completions", .chunk = CHUNK_TEXT}, {.path = "/messages", .chunk = DELTA_TEXT}};
+enum { FORMS = sizeof forms / sizeof *forms };
+
 static void prepare(void) {
-    add_json(&answer, ANSWER);
+    Form *openai = &forms[0], *anthropic = &forms[1];
     add_json(&models, "{\"object\":\"list\",\"data\":[{\"id\":\"up-model\",\"object\":\"model\",\"created\":1760000000,"
                       "\"owned_by\":\"mock\"}]}");
-    add_text(&stream_head, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache"
+    add_json(&openai->answer, ANSWER);
+    add_json(&anthropic->answer, MESSAGE("{\"type\":\"text\",\"text\":\"" TEXT "\"}", "\"end_turn\"", 90));
+    for (Form *f = forms; f < forms + FORMS; f++)
+        add_text(&f->head, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache"
                            "\r\nx-request-id: req_mock\r\nTransfer-Encoding: chunked\r\n\r\n");
-    add_event(&stream_head, ROLE);
-    add_event(&stream_tail, STOP);
-    add_event(&stream_tail, CHUNK_START "\"choices\":[]," USAGE(200, 100, 300) "}\n\n");
-    add_event(&stream_tail, "data: [DONE]\n\n");
-    add_text(&stream_tail, "0\r\n\r\n");
-    add(&burst, stream_head.at, stream_head.len);
-    for (int i = 0; i < CHUNKS; i++) add_chunk(&burst, "@0000000000000000000");
-    add(&burst, stream_tail.at, stream_tail.len);
+    add_event(&openai->head, ROLE);
+    add_event(&openai->tail, STOP);
+    add_event(&openai->tail, CHUNK_START "\"choices\":[]," USAGE(200, 100, 300) "}\n\n");
+    add_event(&openai->tail, "data: [DONE]\n\n");
+    add_event(&anthropic->head, EVENT("message_start", ",\"message\":" MESSAGE("", "null", 1)));
+    add_event(&anthropic->head, EVENT("content_block_start", ",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}"));
+    add_event(&anthropic->head, EVENT("ping", ""));
+    add_event(&anthropic->tail, EVENT("content_block_stop", ",\"index\":0"));
+    add_event(&anthropic->tail, EVENT("message_delta", ",\"delta\":{\"stop_reason\":\"end_turn\",\"stop_sequence\":null},"
+                                                       "\"usage\":{\"output_tokens\":100}"));
+    add_event(&anthropic->tail, EVENT("message_stop", ""));
+    for (Form *f = forms; f < forms + FORMS; f++) {
+        add_text(&f->tail, "0\r\n\r\n");
+        add(&f->burst, f->head.at, f->head.len);
+        for (int i = 0; i < CHUNKS; i++) add_chunk(&f->burst, f->chunk, "@0000000000000000000");
+        add(&f->burst, f->tail.at, f->tail.len);
+    }
 }
 
 static void watch(Conn *c, int op) {
@@ -174,17 +209,20 @@ static void reply(Conn *c) {
     size_t head = (size_t)(body - c->in.at), len = c->need - head;
     size_t line = (size_t)((char *)memchr(c->in.at, '\n', head) - c->in.at);
     if (memmem(c->in.at, line, "/models", 7)) { add(&c->out, models.at, models.len); return; }
-    if (!memmem(c->in.at, line, "/chat/completions", 17)) {
+    Form *f = forms;
+    while (f < forms + FORMS && !memmem(c->in.at, line, f->path, strlen(f->path))) f++;
+    if (f == forms + FORMS) {
         add_text(&c->out, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         return;
     }
     if (!memmem(body, len, "\"stream\":true", 13) && !memmem(body, len, "\"stream\": true", 14)) {
-        add(&c->out, answer.at, answer.len);
+        add(&c->out, f->answer.at, f->answer.len);
         return;
     }
     long pace_us = number_after(body, len, "pace_us=", 0);
-    if (pace_us <= 0) { add(&c->out, burst.at, burst.len); return; }
-    add(&c->out, stream_head.at, stream_head.len);
+    if (pace_us <= 0) { add(&c->out, f->burst.at, f->burst.len); return; }
+    add(&c->out, f->head.at, f->head.len);
+    c->form = f;
     c->chunks_left = CHUNKS;
     c->pace_ns = pace_us * 1000LL;
     c->due_ns = now_ns() + c->pace_ns;
@@ -232,9 +270,9 @@ static long long pace(void) {
         while (c->chunks_left && c->due_ns <= now) {
             char text[32];
             sprintf(text, "@%019lld", now_ns());
-            add_chunk(&c->out, text);
+            add_chunk(&c->out, c->form->chunk, text);
             c->due_ns += c->pace_ns;
-            if (!--c->chunks_left) add(&c->out, stream_tail.at, stream_tail.len);
+            if (!--c->chunks_left) add(&c->out, c->form->tail.at, c->form->tail.len);
             flush_out(c);
         }
         if (c->dead || !c->chunks_left) {

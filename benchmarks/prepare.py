@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from benchmarks.measure import ANTHROPIC, OPENAI, Door
 from benchmarks.processes import Failed
 
 HERE = Path(__file__).parent
@@ -32,6 +33,10 @@ class Setting(Struct, frozen=True):
     @property
     def upstream(self) -> str:
         return f"http://127.0.0.1:{self.mock_port}/v1"
+
+    @property
+    def anthropic_upstream(self) -> str:
+        return f"http://127.0.0.1:{self.mock_port}"
 
     @property
     def tls_upstream(self) -> str:
@@ -74,28 +79,36 @@ QUESTION = (
 )
 
 
-def bodies(model: str) -> dict[str, bytes]:
+def bodies(model: str, dialect: str = OPENAI) -> dict[str, bytes]:
     """The requests of the benchmark under the name a gateway knows the model by; the same bytes in every run."""
-    messages: list[dict[str, object]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
-    knobs = {"temperature": 0.2, "top_p": 1, "max_tokens": 256}
-    chat = {"model": model, "messages": messages, **knobs}
-    stream = {**chat, "stream": True, "stream_options": {"include_usage": True}}
-    paced = {**stream, "messages": [*messages, {"role": "user", "content": f"(pace_us={PACE_US})"}]}
-    long = {**chat, "messages": [{"role": ("user", "assistant")[i % 2], "content": SYSTEM} for i in range(33)]}
-    picture = "data:image/png;base64," + base64.b64encode(random.Random(4711).randbytes(374_000)).decode()
-    parts = [{"type": "text", "text": QUESTION}, {"type": "image_url", "image_url": {"url": picture}}]
-    seen = {**chat, "messages": [{"role": "user", "content": parts}]}
+    data = base64.b64encode(random.Random(4711).randbytes(374_000)).decode()
+    plain: dict[str, object] = {"model": model, "temperature": 0.2, "top_p": 1, "max_tokens": 256}
+    picture: dict[str, object]
+    question: list[dict[str, object]] = [{"role": "user", "content": QUESTION}]
+    chat: dict[str, object]
+    if dialect == ANTHROPIC:
+        chat = {**plain, "system": SYSTEM, "messages": question}
+        stream = {**chat, "stream": True}
+        picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+    else:
+        question = [{"role": "system", "content": SYSTEM}, *question]
+        chat = {**plain, "messages": question}
+        stream = {**chat, "stream": True, "stream_options": {"include_usage": True}}
+        picture = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+    paced = {**stream, "messages": [*question, {"role": "user", "content": f"(pace_us={PACE_US})"}]}
+    long = {**plain, "messages": [{"role": ("user", "assistant")[i % 2], "content": SYSTEM} for i in range(33)]}
+    seen = {**plain, "messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}, picture]}]}
     kinds = {"chat": chat, "stream": stream, "paced": paced, "chat20k": long, "chat500k": seen}
     return {kind: json.dumps(body, separators=(",", ":")).encode() for kind, body in kinds.items()}
 
 
-def body_path(work: Path, kind: str, model: str) -> Path:
-    return work / "bodies" / f"{kind}-{re.sub(r'[^A-Za-z0-9.-]', '_', model)}.json"
+def body_path(work: Path, kind: str, door: Door) -> Path:
+    return work / "bodies" / f"{kind}-{door.dialect}-{re.sub(r'[^A-Za-z0-9.-]', '_', door.model)}.json"
 
 
-def write_bodies(work: Path, model: str) -> None:
-    for kind, body in bodies(model).items():
-        path = body_path(work, kind, model)
+def write_bodies(work: Path, door: Door) -> None:
+    for kind, body in bodies(door.model, door.dialect).items():
+        path = body_path(work, kind, door)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from msgspec import Struct, structs
 
 from benchmarks.figures import Record
-from benchmarks.measure import METRICS, Door, Metric, load_command, measure, memory, window
+from benchmarks.measure import ANTHROPIC, METRICS, Door, Metric, load_command, measure, memory, window
 from benchmarks.prepare import Setting, body_path, write_bodies
 from benchmarks.processes import LOAD_CORE, SERVER_CORE, Failed, running, tail, wait_for_line, wait_for_port
 from benchmarks.report import Server
@@ -45,11 +45,12 @@ def ask(door: Door, body: bytes, timeout_s: float = 20) -> tuple[int, bytes]:
 
 def check(setting: Setting, target: Target, door: Door) -> None:
     """Raises Failed unless both forms of answer come through whole."""
-    status, whole = ask(door, body_path(setting.work, "chat", door.model).read_bytes())
-    if status != 200 or b"reminder for Thursday" not in whole or b"completion_tokens" not in whole:
+    counts = b'"output_tokens":' if door.dialect == ANTHROPIC else b'"completion_tokens":'
+    status, whole = ask(door, body_path(setting.work, "chat", door).read_bytes())
+    if status != 200 or b"reminder for Thursday" not in whole or counts not in whole:
         raise Failed(f"{target.name} answers a chat with {status} {whole[:300]!r}")
-    status, stream = ask(door, body_path(setting.work, "stream", door.model).read_bytes())
-    if status != 200 or stream.count(b"@0000") != 100 or b"completion_tokens" not in stream:
+    status, stream = ask(door, body_path(setting.work, "stream", door).read_bytes())
+    if status != 200 or stream.count(b"@0000") != 100 or counts not in stream:
         raise Failed(
             f"{target.name} answers a stream with {status}, {stream.count(b'@0000')} chunks, {stream[-300:]!r}"
         )
@@ -57,7 +58,7 @@ def check(setting: Setting, target: Target, door: Door) -> None:
 
 def wait_for_answer(setting: Setting, door: Door, alive: object) -> None:
     """Returns at the first 200; raises Failed with the last thing heard once `START_S` are over or the server ended."""
-    body, heard = body_path(setting.work, "chat", door.model).read_bytes(), "nothing"
+    body, heard = body_path(setting.work, "chat", door).read_bytes(), "nothing"
     end = time.monotonic() + START_S
     while time.monotonic() < end and getattr(alive, "poll", lambda: None)() is None:
         try:
@@ -74,7 +75,7 @@ def wait_for_answer(setting: Setting, door: Door, alive: object) -> None:
 def bring_up(setting: Setting, target: Target, stack: ExitStack) -> Up:
     """Starts a target and waits for its first right answers; what was started is ended with `stack`."""
     plan: Plan = target.plan(setting)
-    write_bodies(setting.work, plan.door.model)
+    write_bodies(setting.work, plan.door)
     if plan.before:
         log = setting.work / "logs" / f"{target.name}-before.log"
         front = stack.enter_context(running(plan.before, log, core=LOAD_CORE))
@@ -98,7 +99,7 @@ def bring_up(setting: Setting, target: Target, stack: ExitStack) -> Up:
 def warm(setting: Setting, up: Up) -> None:
     """Mixed load, unmeasured, for the target's `warm_s`."""
     for kind, connections, share in (("chat", 16, 0.6), ("stream", 8, 0.4)):
-        body, timing = body_path(setting.work, kind, up.door.model), f"{up.target.warm_s * share:.2f}"
+        body, timing = body_path(setting.work, kind, up.door), f"{up.target.warm_s * share:.2f}"
         window(load_command(setting.work / "bin/load", up.door, body, connections, "-w", "0", "-d", timing), None)
 
 
@@ -129,6 +130,7 @@ def all_up(
             Server(
                 name=target.name,
                 about=target.about,
+                baseline=target.baseline,
                 version=version,
                 peer=target.peer,
                 start_s=up.start_s,
@@ -159,7 +161,7 @@ def one_round(setting: Setting, ups: list[Up], metrics: list[Metric], turn: int,
         asked = [up for up in ups if full or metric.name in up.target.quick]
         first = turn % len(asked) if asked else 0
         for up in asked[first:] + asked[:first]:
-            body = body_path(setting.work, metric.body, up.door.model)
+            body = body_path(setting.work, metric.body, up.door)
             sample = measure(setting.work / "bin/load", up.door, metric, body, up.pid, full=full)
             records.append(Record(turn, up.target.name, metric.name, sample))
     return records

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, field, structs
 
-from benchmarks.measure import METRICS, Door
+from benchmarks.measure import ANTHROPIC, METRICS, OPENAI, Door
 from benchmarks.prepare import CLIENT_KEY, UPSTREAM_KEY, Setting, need, nginx_files, tls_front_command
 from benchmarks.processes import Failed, free_port
 from lilliput.config import home
@@ -41,7 +42,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Target(Struct, frozen=True, kw_only=True):
     """A row of the table. `quick` names the metrics of the quick form; `warm_s` is for compilers and caches to settle.
 
-    `plan` raises Failed with what to install where something is missing.
+    `plan` raises Failed with what to install where something is missing. `baseline` names the target that passes the
+    same bytes to the same upstream: ratios are to it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Target(Struct, frozen=True, kw_only=True):
     quick: tuple[str, ...] = ALL
     warm_s: float = 1.0
     peer: bool = False
+    baseline: str = "nginx"
 
 
 def bearer(key: str) -> tuple[str, ...]:
@@ -61,10 +64,11 @@ def direct(setting: Setting) -> Plan:
     return Plan(door=Door(port=setting.mock_port, headers=bearer(UPSTREAM_KEY)))
 
 
-def nginx(setting: Setting) -> Plan:
+def nginx(setting: Setting, dialect: str = OPENAI) -> Plan:
     port = free_port()
-    conf = nginx_files(setting.work / "nginx", str(port), setting.mock_port, CLIENT_KEY)
-    return Plan(door=Door(port=port, headers=bearer(CLIENT_KEY)), command=(need("nginx", "nginx-light"), "-c", conf))
+    conf = nginx_files(setting.work / f"nginx-{dialect}", str(port), setting.mock_port, CLIENT_KEY)
+    door = Door(port=port, dialect=dialect, headers=bearer(CLIENT_KEY))
+    return Plan(door=door, command=(need("nginx", "nginx-light"), "-c", conf))
 
 
 def nginx_version() -> str:
@@ -89,7 +93,7 @@ def weights_folder(work: Path) -> Path:
     return ours
 
 
-def lilliput_home(work: Path, name: str, base: str) -> tuple[dict[str, str], Path, str]:
+def lilliput_home(work: Path, name: str, base: str, dialect: str = OPENAI) -> tuple[dict[str, str], Path, str]:
     """A fresh home with the upstream as the provider `mock`: its environment, its configuration, its local key."""
     folder = work / "homes" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +101,7 @@ def lilliput_home(work: Path, name: str, base: str) -> tuple[dict[str, str], Pat
     (folder / "weights").symlink_to(weights_folder(work))
     config = folder / "config.toml"
     config.write_text(
-        f'[providers.mock]\ndialect = "openai_chat"\nbase = "{base}"\nkey_env = "BENCH_UPSTREAM_KEY"\n'
+        f'[providers.mock]\ndialect = "{dialect}"\nbase = "{base}"\nkey_env = "BENCH_UPSTREAM_KEY"\n'
         "allow_private = true\n"
     )
     env = {"LILLIPUT_HOME": str(folder), "LILLIPUT_CONFIG": str(config), "BENCH_UPSTREAM_KEY": UPSTREAM_KEY}
@@ -121,11 +125,15 @@ def lilliput_plan(
     base: str,
     command: Callable[[Path, int], tuple[str | Path, ...]] = serve_command,
     more: Mapping[str, str] | None = None,
+    *,
+    client: str = OPENAI,
+    provider: str = OPENAI,
 ) -> Plan:
-    env, config, key = lilliput_home(setting.work, name, base)
+    env, config, key = lilliput_home(setting.work, name, base, provider)
     port = free_port()
+    headers = bearer(key) if client == OPENAI else (f"x-api-key: {key}", "anthropic-version: 2023-06-01")
     return Plan(
-        door=Door(port=port, headers=bearer(key), model="mock/up-model"),
+        door=Door(port=port, dialect=client, headers=headers, model="mock/up-model"),
         command=command(config, port),
         env={**env, **(more or {})},
     )
@@ -150,11 +158,20 @@ def lilliput_asgi(setting: Setting) -> Plan:
     return lilliput_plan(setting, "lilliput-asgi", setting.upstream, uvicorn)
 
 
+def openai_to_anthropic(setting: Setting) -> Plan:
+    return lilliput_plan(setting, "openai-anthropic", setting.anthropic_upstream, provider=ANTHROPIC)
+
+
+def anthropic_to_openai(setting: Setting) -> Plan:
+    return lilliput_plan(setting, "anthropic-openai", setting.upstream, client=ANTHROPIC)
+
+
 def lilliput_version() -> str:
     return importlib.metadata.version("lilliput")
 
 
 SHORT = ("c1", "c64", "paced")
+COSTS = ("c64", "paced")
 OURS = (
     Target(
         name="direct",
@@ -164,7 +181,30 @@ OURS = (
         warm_s=0.2,
     ),
     Target(name="nginx", about="proxy_pass, one worker, key checked", plan=nginx, version=nginx_version, warm_s=0.5),
+    Target(
+        name="nginx-anthropic",
+        about="the same, requests and answers in Anthropic's form",
+        plan=partial(nginx, dialect=ANTHROPIC),
+        version=nginx_version,
+        quick=COSTS,
+        warm_s=0.5,
+    ),
     Target(name="lilliput", about="`lilliput serve` with its defaults", plan=lilliput, version=lilliput_version),
+    Target(
+        name="openai-anthropic",
+        about="lilliput, OpenAI client and Anthropic upstream",
+        plan=openai_to_anthropic,
+        version=lilliput_version,
+        quick=COSTS,
+        baseline="nginx-anthropic",
+    ),
+    Target(
+        name="anthropic-openai",
+        about="lilliput, Anthropic client and OpenAI upstream",
+        plan=anthropic_to_openai,
+        version=lilliput_version,
+        quick=COSTS,
+    ),
     Target(
         name="lilliput-tls",
         about="the same, TLS to the upstream",

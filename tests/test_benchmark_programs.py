@@ -17,7 +17,7 @@ import pytest
 from benchmarks import peers
 from benchmarks.__main__ import TARGETS
 from benchmarks.checks import sent_until_answered
-from benchmarks.measure import METRICS, Door, Sample, cpu_s, load_command, memory, window
+from benchmarks.measure import ANTHROPIC, METRICS, OPENAI, Door, Sample, cpu_s, load_command, memory, window
 from benchmarks.prepare import Setting, body_path, build, write_bodies
 from benchmarks.processes import Failed, free_port, running, tree, wait_for_line, wait_for_port
 from benchmarks.run import ask, measured
@@ -29,11 +29,14 @@ class Upstream(msgspec.Struct, frozen=True):
     pid: int
 
     def load(self, kind: str, connections: int, *options: str) -> Sample:
-        body = body_path(self.work, kind, self.door.model)
+        body = body_path(self.work, kind, self.door)
         return window(load_command(self.work / "bin/load", self.door, body, connections, *options), self.pid)
 
     def body(self, kind: str) -> bytes:
-        return body_path(self.work, kind, self.door.model).read_bytes()
+        return body_path(self.work, kind, self.door).read_bytes()
+
+    def speaking(self, dialect: str) -> Upstream:
+        return msgspec.structs.replace(self, door=Door(port=self.door.port, dialect=dialect))
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +45,12 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upstream]:
         pytest.skip("needs a C compiler and taskset")
     work, port = tmp_path_factory.mktemp("bench"), free_port()
     build(work)
-    write_bodies(work, "up-model")
     with running([work / "bin/mock", str(port)], work / "mock.log") as process:
         wait_for_port(port, process, work / "mock.log")
-        yield Upstream(work, Door(port=port), process.pid)
+        found = Upstream(work, Door(port=port), process.pid)
+        for one in (found, found.speaking(ANTHROPIC)):
+            write_bodies(work, one.door)
+        yield found
 
 
 def test_mock_answers_whole(upstream: Upstream) -> None:
@@ -66,7 +71,25 @@ def test_mock_streams_a_hundred_chunks_and_usage(upstream: Upstream) -> None:
     assert said.endswith(b"data: [DONE]\n\n")
 
 
-def test_mock_paces_and_stamps(upstream: Upstream) -> None:
+def test_mock_speaks_anthropic(upstream: Upstream) -> None:
+    anthropic = upstream.speaking(ANTHROPIC)
+    status, said = ask(anthropic.door, anthropic.body("chat"))
+    answer = json.loads(said)
+    assert status == 200
+    assert 900 <= len(said) <= 1300
+    assert "reminder for Thursday" in answer["content"][0]["text"]
+    status, said = ask(anthropic.door, anthropic.body("stream"))
+    named = re.findall(rb"event: (\w+)\ndata: (.+)\n\n", said)
+    events = [json.loads(data) for _, data in named]
+    assert status == 200
+    assert [e["type"].encode() for e in events] == [name for name, _ in named]
+    assert [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"] == ["@" + "0" * 19] * 100
+    assert (events[0]["type"], events[-1]["type"]) == ("message_start", "message_stop")
+
+
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC])
+def test_mock_paces_and_stamps(upstream: Upstream, dialect: str) -> None:
+    upstream = upstream.speaking(dialect)
     body = upstream.body("paced").replace(b"pace_us=20000", b"pace_us=100")
     said = ask(upstream.door, body)[1]
     stamps = [int(digits) for digits in re.findall(rb"@(\d{19})", said)]
@@ -87,12 +110,15 @@ def test_mock_reads_chunked_and_pipelined_requests(upstream: Upstream) -> None:
     assert said.index(b"chat.completion") < said.index(b'up-model","object":"model')
 
 
-LOADS = [("chat", 1), ("chat", 16), ("chat20k", 4), ("chat500k", 2), ("stream", 4)]
+LOADS = [
+    *((OPENAI, kind, n) for kind, n in (("chat", 1), ("chat", 16), ("chat20k", 4), ("chat500k", 2), ("stream", 4))),
+    *((ANTHROPIC, kind, n) for kind, n in (("chat", 4), ("stream", 4))),
+]
 
 
-@pytest.mark.parametrize(("kind", "connections"), LOADS)
-def test_load_measures_without_failures(upstream: Upstream, kind: str, connections: int) -> None:
-    got = upstream.load(kind, connections, "-w", "0.01", "-d", "0.1")
+@pytest.mark.parametrize(("dialect", "kind", "connections"), LOADS)
+def test_load_measures_without_failures(upstream: Upstream, dialect: str, kind: str, connections: int) -> None:
+    got = upstream.speaking(dialect).load(kind, connections, "-w", "0.01", "-d", "0.1")
     load = got.load
     assert load.ok > 0
     assert (load.failed, load.bad_status, load.reopened) == (0, 0, 0)
@@ -158,7 +184,7 @@ def test_load_counts_failures(upstream: Upstream, name: str, answer: bytes, fine
     server, thread = answering(answer)
     try:
         door = Door(port=server.server_address[1])
-        body = body_path(upstream.work, "chat", door.model)
+        body = body_path(upstream.work, "chat", door)
         options = ("-w", "0", "-d", "5", "-n", "5")
         load = window(load_command(upstream.work / "bin/load", door, body, 1, *options), None).load
     finally:

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from benchmarks import figures, peers
+from benchmarks import figures, peers, translation
 from benchmarks.__main__ import TARGETS, arguments, chosen_targets, listing
 from benchmarks.checks import needed
 from benchmarks.engine import verdict
 from benchmarks.figures import Figure, Record
-from benchmarks.measure import METRICS, Load, Memory, Sample
+from benchmarks.measure import ANTHROPIC, METRICS, OPENAI, PATHS, Load, Memory, Sample
 from benchmarks.prepare import bodies
 from benchmarks.processes import Failed
 from benchmarks.report import Check, Machine, Result, Server, against_peers, cell, goals, number, render, table
+from benchmarks.targets import OURS
+
+from lilliput.neutral import Began, Counted, Ended, Event, Request, Said, Usage
+from lilliput.wire import dialects
 
 NOTHING = Load(**dict.fromkeys(Load.__struct_fields__, 0))
 
@@ -150,6 +154,42 @@ def test_upper_goals() -> None:
     assert [(c.goal, c.met) for c in goals(rows)] == [("<= 1.6", True), ("<= 1.7", False)]
 
 
+CROSSED_GOALS = [
+    ("openai-anthropic", "nginx-anthropic", cpu(80), cpu(44), (True, True)),
+    ("openai-anthropic", "nginx-anthropic", cpu(81), cpu(45), (False, False)),
+    ("anthropic-openai", "nginx", cpu(80), cpu(44), (True, True)),
+]
+
+
+@pytest.mark.parametrize(("target", "base", "request_cpu", "chunk_cpu", "met"), CROSSED_GOALS)
+def test_cross_dialect_goals_are_to_the_same_upstream_traffic(
+    target: str, base: str, request_cpu: list[Sample], chunk_cpu: list[Sample], met: tuple[bool, bool]
+) -> None:
+    """The other nginx, which passes other traffic, costs so little that it would fail any."""
+    rows: list[Record] = []
+    for name, us in (("nginx", cpu(1)), ("nginx-anthropic", cpu(1)), (base, cpu(20))):
+        rows = [r for r in rows if r.target != name]
+        rows += [*records("c64", **{name: us}), *records("paced", **{name: us})]
+    rows += [*records("c64", **{target: request_cpu}), *records("paced", **{target: chunk_cpu})]
+    checks = [c for c in goals(rows) if target in c.what]
+    assert tuple(c.met for c in checks) == met
+    assert TARGETS[target].baseline == base
+
+
+def test_translation_is_timed_for_chunks_alone() -> None:
+    for provider, client in ((OPENAI, ANTHROPIC), (ANTHROPIC, OPENAI)):
+        writer = dialects.client(provider).writer(Request(model="m", messages=(), include_usage=True), "id", 0)
+        told: list[Event] = [
+            Began("id", "m"),
+            *(Said(f"@{i}") for i in range(10)),
+            Ended("stop"),
+            Counted(Usage(input=1, output=10)),
+        ]
+        stream = b"".join([*(writer(e) for e in told), writer.end()])
+        assert translation.decode_us(provider, stream) > 0
+        assert 0 < translation.chunk_us(provider, client, stream) < 1000
+
+
 def run_result(**more: list[Record]) -> Result:
     rows = [r for part in more.values() for r in part]
     memory_mb = Memory(40.0, 30.0)
@@ -201,15 +241,23 @@ def test_engine_verdict_pairs_turns() -> None:
     assert verdict("decode", [90.0], [100.0]).met is False
 
 
-BODY_BYTES = [("chat", 1000, 1500), ("chat20k", 19_000, 22_000), ("chat500k", 495_000, 505_000)]
+BODY_BYTES = [("chat", 990, 1500), ("chat20k", 19_000, 22_000), ("chat500k", 495_000, 505_000)]
 
 
+@pytest.mark.parametrize("dialect", PATHS)
 @pytest.mark.parametrize(("kind", "low", "high"), BODY_BYTES)
-def test_bodies_are_of_the_size_they_say_and_always_the_same(kind: str, low: int, high: int) -> None:
-    body = bodies("any")[kind]
+def test_bodies_are_of_the_size_they_say_and_always_the_same(dialect: str, kind: str, low: int, high: int) -> None:
+    body = bodies("any", dialect)[kind]
     assert low <= len(body) <= high
     assert json.loads(body)["model"] == "any"
-    assert bodies("any")[kind] == body
+    assert bodies("any", dialect)[kind] == body
+
+
+@pytest.mark.parametrize("kind", bodies("any"))
+def test_both_dialects_ask_the_same(kind: str) -> None:
+    ours, theirs = (dialects.client(d).read_request(bodies("any", d)[kind], PATHS[d]) for d in PATHS)
+    same = ("messages", "temperature", "top_p", "max_tokens", "stream")
+    assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
 
 
 def test_every_metric_and_quick_form_names_what_there_is() -> None:
@@ -220,7 +268,8 @@ def test_every_metric_and_quick_form_names_what_there_is() -> None:
 
 CHOICES = [
     (["smg"], False, ["direct", "nginx", "smg"]),
-    ([], False, ["direct", "nginx", "lilliput", "lilliput-tls", "lilliput-asgi"]),
+    (["openai-anthropic"], False, ["direct", "nginx-anthropic", "openai-anthropic"]),
+    ([], False, [t.name for t in OURS]),
     ([], True, list(TARGETS)),
 ]
 

@@ -445,7 +445,7 @@ def fold(events: Iterable[Event]) -> Reply:
             c.logprobs += (e.content,)
     for (choice, _), call in calls.items():
         choices[choice].calls += (call,)
-    reply.choices = [choices[i] for i in sorted(choices)]
+    reply.choices = [choices[i] for i in sorted(choices)] if len(choices) > 1 else list(choices.values())
     return reply
 
 
@@ -461,10 +461,12 @@ def _think(so_far: tuple[Thinking, ...], e: Thought) -> tuple[Thinking, ...]:
 
 
 class Key(Struct, frozen=True, kw_only=True):
-    """An API key as the gateway knows it: never the secret itself. `models` empty means all; times are Unix seconds."""
+    """An API key as the gateway knows it: never the secret itself. `models` empty means all; `team`
+    is the account that pays with it; times are Unix seconds."""
 
     id: str
     name: str = ""
+    team: str = ""
     models: tuple[str, ...] = ()
     expires_at: float | None = None
     created_at: float = 0.0

@@ -60,6 +60,11 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
     def client(self) -> Client:
         return dialects.client(self.dialect)
 
+    @cached_property
+    def read_checked(self) -> Callable[[Asked, dict[str, Raw]], Request] | None:
+        """The dialect's reader of a body that is taken apart already, where it has one."""
+        return getattr(self.client, "read_checked", None)
+
     async def read(self, gate: gates.Gate, visit: Visit) -> Ask:
         asked, fields = read_fields(visit, self.client.check)
         body, path = visit.body, visit.target.decode("latin-1")
@@ -121,6 +126,8 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
             answer.release(drains)
 
     def _request(self, ask: Ask) -> Request:
+        if self.read_checked is not None:
+            return self.read_checked(ask.asked, ask.fields)
         r = self.client.read_request(ask.body, ask.path)
         if ask.previous is None:
             return r
@@ -146,7 +153,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         """Relays the answer through events."""
         id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
         created_s = int(gate.clock())
-        restore = custom_tools.restorer(r)
+        restore = custom_tools.restorer(r) if r.tools else None
         if r.stream:
             writer = self.client.writer(r, id, created_s)
             await relay.Translated(visit, record, answer, reader, writer, restore, keep).run()

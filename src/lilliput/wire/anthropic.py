@@ -23,7 +23,7 @@ from lilliput.wire.anthropic_count import (
 )
 from lilliput.wire.anthropic_problem import read_problem, write_problem
 from lilliput.wire.anthropic_reply import Writer, write_reply, writer
-from lilliput.wire.anthropic_request import DIALECT, read_request
+from lilliput.wire.anthropic_request import DIALECT, read_checked, read_request
 from lilliput.wire.anthropic_types import Body, check
 from lilliput.wire.anthropic_usage import read_usage, write_usage
 from lilliput.wire.anthropic_watch import Watch, rewrite, watch, whole
@@ -40,6 +40,7 @@ __all__ = [
     "count_body",
     "count_endpoint",
     "endpoint",
+    "read_checked",
     "read_count",
     "read_problem",
     "read_request",

@@ -286,8 +286,9 @@ class Reader:
             out.append(Counted(counted))
 
     def _finished(self, out: list[Event]) -> None:
-        for index in sorted(self._blocks):
-            self._stop(index, out)
+        if self._blocks:
+            for index in sorted(self._blocks):
+                self._stop(index, out)
         self._done = True
         out.append(Ended(FINISH.get(self._finish) if self._finish else None, self._finish))
 

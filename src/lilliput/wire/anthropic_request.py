@@ -71,7 +71,14 @@ def read_request(body: bytes, path: str = "") -> Request:
     except UnicodeDecodeError as e:
         say = f"the body is not UTF-8 (byte {e.start}); send JSON in UTF-8"
         raise Problem("client", say, code="invalid_json") from None
-    extra = {name: raw for name, raw in fields.items() if name not in _READ and bytes(raw) not in _NULL}
+    return read_checked(b, fields)
+
+
+def read_checked(b: wire.Body, fields: dict[str, Raw]) -> Request:
+    """The request in a body that `check` has read, and in its fields."""
+    extra: dict[str, Raw] = {}
+    if not fields.keys() <= _READ:
+        extra = {name: raw for name, raw in fields.items() if name not in _READ and bytes(raw) not in _NULL}
     t = b.thinking
     known = {"format"} if t is not None and t.type == "disabled" else {"format", "effort"}
     for name, kept in (

@@ -11,7 +11,6 @@ from msgspec import Raw
 from lilliput.neutral import (
     Cache,
     Media,
-    Message,
     Opaque,
     Part,
     Problem,
@@ -44,23 +43,25 @@ class Turns:
         self._own = r.dialect == DIALECT
         turns: list[tuple[str, list[Block | Raw], list[Block | Raw]]] = []
         for m in r.messages:
+            results: list[Block | Raw] = []
+            blocks: list[Block | Raw] = []
+            for p in m.parts:
+                if isinstance(p, ToolResult):
+                    results.append(self._result(p))
+                elif (block := self._part(p)) is not None:
+                    blocks.append(block)
             if m.role == "system" and not (self._own and turns):
-                self.system += self._parts(m)
+                self.system += blocks
                 continue
             if m.name is not None:
                 self.dropped["messages.name"] = None
             role = "user" if m.role == "tool" else m.role
-            results: list[Block | Raw] = [self._result(p) for p in m.parts if isinstance(p, ToolResult)]
-            blocks = self._parts(m)
             if turns and turns[-1][0] == role:
                 turns[-1][1].extend(results)
                 turns[-1][2].extend(blocks)
             elif results or blocks:
                 turns.append((role, results, blocks))
         self.messages = [{"role": role, "content": results + blocks} for role, results, blocks in turns]
-
-    def _parts(self, m: Message) -> list[Block | Raw]:
-        return [b for p in m.parts if not isinstance(p, ToolResult) and (b := self._part(p)) is not None]
 
     def _part(self, p: Part) -> Block | Raw | None:
         if isinstance(p, Text):

@@ -11,7 +11,7 @@ from lilliput.wire.openai_call import LOSSES, SUPPORT, write_body
 from lilliput.wire.openai_endpoint import chat as endpoint
 from lilliput.wire.openai_problem import read_problem, write_problem, write_stream_problem
 from lilliput.wire.openai_reply import Writer, write_reply, writer
-from lilliput.wire.openai_request import DIALECT, read_request
+from lilliput.wire.openai_request import DIALECT, read_checked, read_request
 from lilliput.wire.openai_types import Body, check
 from lilliput.wire.openai_usage import doubts, read_usage, write_usage
 from lilliput.wire.openai_watch import rewrite, watch, whole
@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "doubts",
     "endpoint",
+    "read_checked",
     "read_problem",
     "read_request",
     "read_usage",

@@ -72,7 +72,14 @@ def read_request(body: bytes, path: str = "") -> Request:
     except UnicodeDecodeError as e:
         say = f"the body is not UTF-8 (byte {e.start}); send JSON in UTF-8"
         raise Problem("client", say, code="invalid_json") from None
-    extra = {name: raw for name, raw in fields.items() if name not in READ and bytes(raw) not in NULL}
+    return read_checked(b, fields)
+
+
+def read_checked(b: wire.Body, fields: dict[str, Raw]) -> Request:
+    """The request in a body that `check` has read, and in its fields."""
+    extra: dict[str, Raw] = {}
+    if not fields.keys() <= READ:
+        extra = {name: raw for name, raw in fields.items() if name not in READ and bytes(raw) not in NULL}
     tools = _tools(b, fields, extra)
     max_tokens = b.max_tokens
     if b.max_completion_tokens is not None:

@@ -111,7 +111,7 @@ def write_usage(u: Usage) -> dict[str, object]:
     given: dict[str, object] = {}
     if u.given is not None and b'"prompt_tokens"' in bytes(u.given):
         given = as_object(decoded(u.given))
-    if not _sane(given):
+    if not given or not _sane(given):
         return {**ours, "prompt_tokens_details": prompt, "completion_tokens_details": completion}
     given = _flat(given)
     details = {

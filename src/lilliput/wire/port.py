@@ -95,6 +95,9 @@ class Provider(Protocol):
 class Client(Protocol):
     """The client side of a dialect. `path` is the request's decoded path with its query, where Gemini puts the model.
 
+    One may also have `read_checked(asked, fields)`: `read_request` of a body that `check` and a split into its raw
+    fields have taken apart before.
+
     `id` and `created_s` (Unix seconds) serve where the provider gave none.
     """
 
