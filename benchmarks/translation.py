@@ -20,7 +20,9 @@ from benchmarks.processes import LOAD_CORE, running, wait_for_port
 from benchmarks.report import Check, cell
 from benchmarks.run import ask
 from lilliput.neutral import Request
-from lilliput.wire import anthropic_answer, dialects, openai_chunk
+from lilliput.wire import dialects
+from lilliput.wire.anthropic import answer as anthropic_answer
+from lilliput.wire.openai import chunk as openai_chunk
 
 STREAMS = 50
 MOST_US = 1.5

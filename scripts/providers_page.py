@@ -12,8 +12,9 @@ from pathlib import Path
 
 from lilliput.catalogue.load import rows, snapshot
 from lilliput.catalogue.rows import LOCAL, Provider
-from lilliput.wire import dialects, modalities
+from lilliput.wire import dialects
 from lilliput.wire.fields import FIELDS
+from lilliput.wire.operations import modalities
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "providers.md"
 DROPPED = "\N{EN DASH}"

@@ -15,14 +15,16 @@ SRC = ROOT / "src" / "lilliput"
 MAY_IMPORT: dict[str, set[str]] = {
     "neutral": set(),
     "money": {"neutral"},
+    "limits_config": {"neutral"},
+    "chaos": set(),
     "wire": {"neutral"},
     "catalogue": {"neutral"},
-    "store": {"neutral", "money"},
+    "store": {"neutral", "money", "limits_config"},
     "router": {"neutral", "catalogue"},
-    "gateway": {"neutral", "money", "wire", "catalogue", "router"},
+    "gateway": {"neutral", "money", "limits_config", "wire", "catalogue", "router"},
     "local": {"neutral", "wire"},
     "config": {"neutral", "catalogue"},
-    "cli": {"neutral", "money", "wire", "catalogue", "router", "gateway", "store", "local", "config", "cli"},
+    "cli": {"neutral", "money", "limits_config", "chaos", "wire", "catalogue", "router", "gateway", "store", "local", "config", "cli"},
     "asgi": {"cli"},
 }
 MAX_LINES = 400

@@ -2,7 +2,7 @@
 
 What it says follows from what it is asked alone, read by the recordings' own parser (`expect.facts_of`): a tool that
 the prompt names is called, a schema is filled, a picture is named by its hash, other words are said back. A
-model's name can play a fault: see `FAULTS`. How each dialect is spoken: `speech.py`.
+model's name can play a fault: see `FAULTS`. How each dialect is spoken: `operations.speech.py`.
 """
 
 from __future__ import annotations

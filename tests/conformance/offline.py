@@ -20,7 +20,8 @@ from tests.conformance.doors import as_told
 from tests.conformance.kit import Cuts, Facts, Interaction, Kit, default_folder
 
 from lilliput.neutral import Choice, Event, Problem, Reply, Target, Usage, fold
-from lilliput.wire import dialects, openai_chat
+from lilliput.wire import dialects
+from lilliput.wire import openai as openai_chat
 from lilliput.wire.port import Provider, Reader
 
 BYTE_BY_BYTE = 8_000

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from lilliput.gateway import threads
 from lilliput.neutral import Problem
-from lilliput.wire.responses_state import MOST_BYTES, MOST_TURNS
+from lilliput.wire.responses.state import MOST_BYTES, MOST_TURNS
 
 
 class Kept:

@@ -16,7 +16,8 @@ from tests.conformance.kit import Interaction
 from tests.wire import chat_recordings as chat
 
 from lilliput.neutral import Event, Problem, fold
-from lilliput.wire import bedrock, bedrock_invoke
+from lilliput.wire import bedrock
+from lilliput.wire.bedrock import invoke as bedrock_invoke
 
 MODULES: dict[str, ModuleType] = {"bedrock.converse": bedrock, "bedrock.invoke": bedrock_invoke}
 

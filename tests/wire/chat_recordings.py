@@ -10,7 +10,7 @@ from tests.conformance.kit import Facts, Interaction, Kit
 from tests.conformance.need import recordings
 
 from lilliput.neutral import Choice, Event, Problem, Reply, Usage, fold
-from lilliput.wire import openai_chat
+from lilliput.wire import openai as openai_chat
 
 PHANTOMS = {f"snowflake-{i}" for i in ("0fd990ebb6", "93d2540d1a", "bd2d436cb3", "d078eee6b6", "eeab7fd47e")}
 """Empty `function_call` and `custom` objects stand in every answer: to `expect.py` these are calls, to us none."""

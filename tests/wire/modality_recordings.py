@@ -12,7 +12,7 @@ from tests.conformance.kit import Facts, Interaction, Kit
 from tests.conformance.need import recordings
 
 from lilliput.neutral import Secret, Target
-from lilliput.wire import modality
+from lilliput.wire.operations import modality
 
 DIALECTS = {
     "azure": "azure",

@@ -9,7 +9,7 @@ from tests.conformance.kit import Interaction
 from tests.wire.chat_recordings import events_facts, facts_of, kit, said, usage_facts
 
 from lilliput.neutral import Event, Problem
-from lilliput.wire import openai_responses as responses
+from lilliput.wire import responses
 
 __all__ = ["answers", "body", "calls", "events_facts", "facts_of", "feed", "kit", "read", "said", "usage_facts"]
 

@@ -11,7 +11,8 @@ from tests.wire import anthropic_recordings as rec
 from tests.wire import chat_recordings as chat_rec
 
 from lilliput.neutral import Problem, Request, Target, fold
-from lilliput.wire import anthropic, openai_chat
+from lilliput.wire import anthropic
+from lilliput.wire import openai as openai_chat
 
 ASKED = Request(model="m", messages=(), stream=True, include_usage=True)
 TARGET = Target(provider="p", model="test/model", dialect="anthropic", base="http://localhost")

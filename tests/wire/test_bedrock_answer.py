@@ -24,7 +24,8 @@ from lilliput.neutral import (
     Usage,
     fold,
 )
-from lilliput.wire import bedrock, bedrock_invoke, families
+from lilliput.wire import bedrock, families
+from lilliput.wire.bedrock import invoke as bedrock_invoke
 
 START = ("messageStart", {"role": "assistant", "p": "abc"})
 STOP = ("messageStop", {"stopReason": "end_turn"})

@@ -29,8 +29,9 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import bedrock, bedrock_invoke, families
-from lilliput.wire.bedrock_call import maker
+from lilliput.wire import bedrock, families
+from lilliput.wire.bedrock import invoke as bedrock_invoke
+from lilliput.wire.bedrock.call import maker
 
 CLAUDE, NOVA, LLAMA = "us.anthropic.claude-sonnet-4-6", "us.amazon.nova-2-lite-v1:0", "meta.llama3-1-70b-instruct-v1:0"
 OLD_CLAUDE, QWEN, GPT = "anthropic.claude-3-7-sonnet-20250219-v1:0", "qwen.qwen3-32b-v1:0", "openai.gpt-oss-120b-1:0"

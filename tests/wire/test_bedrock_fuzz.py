@@ -11,7 +11,8 @@ from tests.wire import bedrock_recordings as rec
 from tests.wire.test_openai_chat_fuzz import _damaged, _twisted
 
 from lilliput.neutral import Called, Ended, Problem, Request, Target, fold
-from lilliput.wire import bedrock, openai_chat
+from lilliput.wire import bedrock
+from lilliput.wire import openai as openai_chat
 
 ASKED = Request(model="m", messages=(), stream=True, include_usage=True)
 

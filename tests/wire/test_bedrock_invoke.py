@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lilliput.neutral import Format, Media, Message, Problem, Reasoning, Refusal, Request, Target, Text, Thinking, Tool
-from lilliput.wire import bedrock_invoke
+from lilliput.wire.bedrock import invoke as bedrock_invoke
 
 HI = Message("user", (Text("hi"),))
 ASKED = {"max_tokens": 9, "temperature": 0.5, "top_p": 0.25, "top_k": 3, "stop": ("|",)}

@@ -10,7 +10,7 @@ from tests.conformance.kit import Interaction
 from tests.wire import bedrock_recordings as rec
 
 from lilliput.neutral import Ended, Request, Target, fold
-from lilliput.wire import openai_chat
+from lilliput.wire import openai as openai_chat
 
 APIS = ("bedrock.converse", "bedrock.invoke")
 OTHERWISE = {

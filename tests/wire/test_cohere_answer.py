@@ -10,8 +10,9 @@ from msgspec import Raw
 from tests.wire.test_cohere_recordings import feed
 
 from lilliput.neutral import Choice, Ended, Event, Reply, Usage, fold
-from lilliput.wire import cohere, cohere_v1
-from lilliput.wire.cohere_answer import read_usage
+from lilliput.wire import cohere
+from lilliput.wire.cohere import v1 as cohere_v1
+from lilliput.wire.cohere.answer import read_usage
 
 END = {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}
 

@@ -25,7 +25,8 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import cohere, cohere_v1
+from lilliput.wire import cohere
+from lilliput.wire.cohere import v1 as cohere_v1
 
 TARGET = Target(provider="cohere", model="command")
 PNG = Media("image", mime="image/png", data="iVBORw0KGgo=", detail="low")

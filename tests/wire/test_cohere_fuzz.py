@@ -11,7 +11,11 @@ from tests.wire import test_cohere_recordings as kit
 from tests.wire.test_openai_chat_fuzz import _damaged, _twisted
 
 from lilliput.neutral import Ended, fold
-from lilliput.wire import cohere, cohere_v1, ollama, ollama_generate, openai_completions, openai_reply
+from lilliput.wire import cohere, ollama
+from lilliput.wire import completions as openai_completions
+from lilliput.wire.cohere import v1 as cohere_v1
+from lilliput.wire.ollama import generate as ollama_generate
+from lilliput.wire.openai import reply as openai_reply
 
 MODULES = {
     "cohere.v2": cohere,

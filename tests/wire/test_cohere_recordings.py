@@ -12,7 +12,10 @@ import pytest
 from tests.wire import chat_recordings as rec
 
 from lilliput.neutral import Event, Problem, Request, Target, fold
-from lilliput.wire import cohere, cohere_v1, openai_reply, openai_request
+from lilliput.wire import cohere
+from lilliput.wire.cohere import v1 as cohere_v1
+from lilliput.wire.openai import reply as openai_reply
+from lilliput.wire.openai import request as openai_request
 
 TARGET = Target(provider="p", model="test/model", base="http://localhost")
 ASKED = Request(model="m", messages=(), stream=True, include_usage=True)

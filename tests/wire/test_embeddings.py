@@ -13,8 +13,8 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import embeddings, modalities
-from lilliput.wire.modality import JSON
+from lilliput.wire.operations import embeddings, modalities
+from lilliput.wire.operations.modality import JSON
 
 OP = embeddings.OPERATION
 

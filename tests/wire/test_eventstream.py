@@ -11,7 +11,7 @@ from tests.wire import bedrock_recordings as rec
 from tests.wire.bedrock_recordings import frame, frames
 
 from lilliput.neutral import Problem
-from lilliput.wire import eventstream
+from lilliput.wire.bedrock import eventstream
 
 TWO = frame(b'{"a":1}', message_type="event", event_type="x") + frame(b"", message_type="event", event_type="ü")
 

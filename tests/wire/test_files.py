@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lilliput.neutral import Problem, Secret, Target
-from lilliput.wire import files, multipart
-from lilliput.wire.multipart import Part
+from lilliput.wire.operations import files, multipart
+from lilliput.wire.operations.multipart import Part
 
 READ = [
     ("POST", "/files", "provider=openai", None, ("openai", "/files", "", True)),

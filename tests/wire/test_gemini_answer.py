@@ -26,7 +26,7 @@ from lilliput.neutral import (
 )
 from lilliput.wire import gemini
 from lilliput.wire.families import GEMINI
-from lilliput.wire.gemini_chunk import ArraySplitter
+from lilliput.wire.gemini.chunk import ArraySplitter
 
 HEAD = {"modelVersion": "m", "responseId": "r-1"}
 

@@ -11,7 +11,8 @@ from msgspec import Raw
 from tests.wire import gemini_recordings as rec
 
 from lilliput.neutral import Ended, Request, Target, Thought, fold
-from lilliput.wire import gemini, openai_chat
+from lilliput.wire import gemini
+from lilliput.wire import openai as openai_chat
 
 ASKED = Request(model="m", messages=(), stream=True)
 AS_ARRAY = Request(model="m", messages=(), stream=True, extra={"$alt": Raw(b'"json"')})

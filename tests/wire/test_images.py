@@ -9,9 +9,9 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import image_edits, images, multipart
-from lilliput.wire.modality import JSON
-from lilliput.wire.multipart import Part
+from lilliput.wire.operations import image_edits, images, multipart
+from lilliput.wire.operations.modality import JSON
+from lilliput.wire.operations.multipart import Part
 
 OP, EDITS = images.OPERATION, image_edits.OPERATION
 PNG = "iVBORw0KGgo="

@@ -13,9 +13,9 @@ from msgspec import Raw
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target, Usage
-from lilliput.wire import modalities, modality, multipart
-from lilliput.wire.modality_watch import EventWatch
-from lilliput.wire.multipart import Part
+from lilliput.wire.operations import modalities, modality, multipart
+from lilliput.wire.operations.modality_watch import EventWatch
+from lilliput.wire.operations.multipart import Part
 
 _PARTS = [Part("model", memoryview(b"m")), Part("file", memoryview(b"a"), "a.wav", "audio/wav")]
 _FORM = multipart.write(_PARTS, b"x")

@@ -8,8 +8,8 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import moderation
-from lilliput.wire.modality import JSON
+from lilliput.wire.operations import moderation
+from lilliput.wire.operations.modality import JSON
 
 OP = moderation.OPERATION
 

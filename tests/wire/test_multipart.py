@@ -8,8 +8,8 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem
-from lilliput.wire import multipart
-from lilliput.wire.multipart import Part
+from lilliput.wire.operations import multipart
+from lilliput.wire.operations.multipart import Part
 
 KIND = "multipart/form-data; boundary=x"
 

@@ -7,7 +7,7 @@ import pytest
 
 from lilliput.neutral import Event, Problem, Said
 from lilliput.wire import ndjson
-from lilliput.wire.openai_chunk import Call, Function
+from lilliput.wire.openai.chunk import Call, Function
 
 CUTS = [
     ("lines", [b'{"a":1}\n{"b":2}\n'], [b'{"a":1}', b'{"b":2}']),

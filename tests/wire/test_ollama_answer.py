@@ -9,7 +9,8 @@ import pytest
 from tests.wire.test_cohere_recordings import feed
 
 from lilliput.neutral import Choice, Reply, Usage, fold
-from lilliput.wire import ollama, ollama_generate
+from lilliput.wire import ollama
+from lilliput.wire.ollama import generate as ollama_generate
 
 HEAD = {"model": "llama", "created_at": "2026-08-07T06:08:11.017589Z"}
 

@@ -26,7 +26,8 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import ollama, ollama_generate
+from lilliput.wire import ollama
+from lilliput.wire.ollama import generate as ollama_generate
 
 PNG = Media("image", data="iVBORw0KGgo=")
 SCHEMA = Raw(b'{"type":"object"}')

@@ -8,7 +8,8 @@ import pytest
 from tests.wire import chat_recordings as rec
 from tests.wire import test_cohere_recordings as kit
 
-from lilliput.wire import ollama, ollama_generate
+from lilliput.wire import ollama
+from lilliput.wire.ollama import generate as ollama_generate
 
 ROWS = [("ollama.chat", ollama, 8), ("ollama.generate", ollama_generate, 4)]
 

@@ -26,7 +26,7 @@ from lilliput.neutral import (
     Thought,
     fold,
 )
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 ASKED = Request(model="asked", messages=())
 DONE = b"data: [DONE]\n\n"

@@ -9,7 +9,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from lilliput.neutral import Problem
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 

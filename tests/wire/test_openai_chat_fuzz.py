@@ -11,7 +11,7 @@ import pytest
 from tests.wire import chat_recordings as rec
 
 from lilliput.neutral import Event, Problem, Request, Target, fold
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 ASKED = Request(model="m", messages=(), stream=True, include_usage=True)
 TARGET = Target(provider="p", model="m", base="http://localhost/v1")

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.wire import chat_recordings as rec
 
 from lilliput.neutral import Choice, Request, Target, ToolCall, Usage, fold
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 ASKED = Request(model="m", messages=(), stream=True, include_usage=True)
 HIDDEN_THINKING = {"gemini-7b18131dcf", "gemini-a9e04ee751"}

@@ -28,7 +28,7 @@ from lilliput.neutral import (
     Usage,
     fold,
 )
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 ASKED = Request(model="asked", messages=())
 DONE = b"data: [DONE]\n\n"

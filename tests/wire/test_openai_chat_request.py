@@ -28,7 +28,7 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 HI: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TARGET = Target(provider="p", model="m", base="http://localhost/v1")

@@ -29,7 +29,7 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 TARGET = Target(provider="p", model="m", base="http://localhost/v1")
 

@@ -12,7 +12,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from lilliput.neutral import Usage
-from lilliput.wire import openai_chat as chat
+from lilliput.wire import openai as chat
 
 READ: list[tuple[str, dict[str, Any], Usage | None, tuple[str, ...]]] = [
     ("plain", {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}, Usage(input=5, output=2), ()),

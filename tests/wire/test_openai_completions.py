@@ -35,8 +35,8 @@ from lilliput.neutral import (
     Usage,
     fold,
 )
-from lilliput.wire import openai_completions as dialect
-from lilliput.wire import openai_request
+from lilliput.wire import completions as dialect
+from lilliput.wire.openai import request as openai_request
 
 TARGET = Target(provider="p", model="m", base="http://localhost/v1")
 LOGPROBS = {

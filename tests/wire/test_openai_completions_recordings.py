@@ -11,7 +11,7 @@ from tests.wire import chat_recordings as rec
 from tests.wire import test_cohere_recordings as kit
 
 from lilliput.neutral import Problem, Request, Target, fold
-from lilliput.wire import openai_completions as dialect
+from lilliput.wire import completions as dialect
 
 CHAT_FORM = {"portkey-191dc8b4dd"}
 """A chat answer at a path that ends as a completion's: to `expect.py` it has no text."""

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from lilliput.neutral import Problem, Usage
-from lilliput.wire.openai_watch import Watch, whole
+from lilliput.wire.openai.passing import Watch, whole
 
 DONE = b"data: [DONE]\n\n"
 

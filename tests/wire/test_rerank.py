@@ -10,8 +10,8 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import rerank
-from lilliput.wire.modality import JSON
+from lilliput.wire.operations import rerank
+from lilliput.wire.operations.modality import JSON
 
 OP = rerank.OPERATION
 SCORES = {"voyage-3be374594a": [(3, 0.7421875), (0, 0.69140625), (2, 0.494140625)]}

@@ -28,7 +28,7 @@ from lilliput.neutral import (
     Usage,
     fold,
 )
-from lilliput.wire import openai_responses as responses
+from lilliput.wire import responses
 from lilliput.wire.families import OPENAI
 
 QUEUED = "openai-5172643fc4"

@@ -30,12 +30,11 @@ from lilliput.neutral import (
     ToolChoice,
     ToolResult,
 )
-from lilliput.wire import openai_chat as chat
-from lilliput.wire import openai_responses as responses
-from lilliput.wire import port
+from lilliput.wire import openai as chat
+from lilliput.wire import port, responses
 from lilliput.wire.families import ANTHROPIC, GEMINI, OPENAI
 from lilliput.wire.fields import FIELDS
-from lilliput.wire.responses_call import reasons
+from lilliput.wire.responses.call import reasons
 
 HERE = Target(provider="openai", model="gpt-4o", base="http://h/v1", dialect="openai_responses")
 NEGATIVE = "openai-687ea36e6b"

@@ -10,8 +10,8 @@ from msgspec import Raw
 from tests.wire import responses_recordings as rec
 
 from lilliput.neutral import Problem, Text
-from lilliput.wire import openai_responses as responses
-from lilliput.wire.responses_state import MOST_BYTES, Turn, join, pack, previous, turn, unpack
+from lilliput.wire import responses
+from lilliput.wire.responses.state import MOST_BYTES, Turn, join, pack, previous, turn, unpack
 
 
 def raws(**fields: Any) -> dict[str, Raw]:

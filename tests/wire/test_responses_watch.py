@@ -12,9 +12,9 @@ from msgspec import Raw
 from tests.wire import responses_recordings as rec
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import openai_responses as responses
+from lilliput.wire import responses
 from lilliput.wire.families import ANTHROPIC
-from lilliput.wire.responses_watch import Watch
+from lilliput.wire.responses.passing import Watch
 
 ASKED = responses.check(b'{"model":"m","input":"x","stream":true}', "")
 

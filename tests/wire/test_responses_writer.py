@@ -35,7 +35,7 @@ from lilliput.neutral import (
     Usage,
     fold,
 )
-from lilliput.wire import openai_responses as responses
+from lilliput.wire import responses
 from lilliput.wire.families import ANTHROPIC, GEMINI, OPENAI
 
 ASKED = Request(model="m", messages=(), dialect="openai_responses", stream=True)

@@ -12,7 +12,8 @@ from urllib.parse import quote
 from tests.conformance.need import need
 
 from lilliput.neutral import Aws, Secret, Target
-from lilliput.wire import bedrock_call, sigv4
+from lilliput.wire.bedrock import call as bedrock_call
+from lilliput.wire.bedrock import sigv4
 
 NOW_S = datetime(2026, 11, 22, 21, 5, 9, tzinfo=UTC).timestamp()
 SEGMENTS = (

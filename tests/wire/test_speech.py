@@ -13,8 +13,8 @@ import pytest
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import speech
-from lilliput.wire.modality import JSON
+from lilliput.wire.operations import speech
+from lilliput.wire.operations.modality import JSON
 
 OP = speech.OPERATION
 FORMATS = {"deepgram-22fed388d3": "wav", "deepgram-770937f5e8": "mp3"}

@@ -156,10 +156,10 @@ LOSES: dict[tuple[str, str], tuple[str, Request]] = {
     ("bedrock", "messages.tool_result_error"): (LLAMA, ASKS["messages.tool_result_error"].with_it),
     ("bedrock", "cache_control"): (LLAMA, ASKS["cache_control"].with_it),
     ("gemini", "reasoning_budget"): ("gemini-2.0-flash", hi(reasoning=THINKS)),
-    ("bedrock_invoke", "temperature"): (f"anthropic.{CLAUDE}-v1:0", hi(temperature=1.5)),
-    ("bedrock_invoke", "top_p"): (f"anthropic.{CLAUDE}-v1:0", hi(top_p=0.5, temperature=0.5)),
+    ("bedrock.invoke", "temperature"): (f"anthropic.{CLAUDE}-v1:0", hi(temperature=1.5)),
+    ("bedrock.invoke", "top_p"): (f"anthropic.{CLAUDE}-v1:0", hi(top_p=0.5, temperature=0.5)),
     **{
-        ("bedrock_invoke", field): (LLAMA, ASKS[field].with_it)
+        ("bedrock.invoke", field): (LLAMA, ASKS[field].with_it)
         for field in (
             *(
                 "top_k",
@@ -176,14 +176,14 @@ LOSES: dict[tuple[str, str], tuple[str, Request]] = {
         )
     },
     ("cohere", "tools.strict"): ("m", hi(tools=(TOOL, Tool("g", None, OBJECT, True)))),
-    ("openai_completions", "top_logprobs"): ("m", hi(logprobs=True, top_logprobs=9)),
+    ("completions", "top_logprobs"): ("m", hi(logprobs=True, top_logprobs=9)),
 }
 """Where a loss depends on the model or on what else is asked: a request that shows it, by module and field."""
 
 
 def outcome(dialect: str, r: Request, field: str, model: str | None = None) -> tuple[str, bytes]:
     """ "sent", "named" or "refused", and the body. The caller's dialect is another than the provider's."""
-    asked = structs.replace(r, dialect="anthropic" if dialects.PROVIDERS[dialect] == "openai_chat" else "openai_chat")
+    asked = structs.replace(r, dialect="anthropic" if dialects.PROVIDERS[dialect] == "openai" else "openai_chat")
     target = Target(provider="p", model=model or MODELS.get(dialect, "m"), dialect=dialect)
     try:
         sent = dialects.provider(dialect).write_body(asked, target)

@@ -12,11 +12,11 @@ from tests.conformance.kit import Interaction
 from tests.wire import modality_recordings as recorded
 
 from lilliput.neutral import Problem, Target
-from lilliput.wire import multipart, transcription, translation
-from lilliput.wire.modality import Answer
-from lilliput.wire.modality_watch import EventWatch
-from lilliput.wire.multipart import Part
-from lilliput.wire.transcription_form import Spoken, Transcript, write
+from lilliput.wire.operations import multipart, transcription, translation
+from lilliput.wire.operations.modality import Answer
+from lilliput.wire.operations.modality_watch import EventWatch
+from lilliput.wire.operations.multipart import Part
+from lilliput.wire.operations.transcription_form import Spoken, Transcript, write
 
 OP = transcription.OPERATION
 KIND = "multipart/form-data; boundary=the-boundary"

@@ -19,7 +19,7 @@ from lilliput import config as configuration
 from lilliput.cli import here
 from lilliput.cli.output import clean, say_error, show_json
 from lilliput.neutral import Event, Problem, Refused, Said, Secret, fold
-from lilliput.wire import openai_chat
+from lilliput.wire import openai as openai_chat
 
 CONNECT_S = 5.0
 SILENCE_S = 300.0  # the gateway gives up on a silent provider long before

@@ -23,8 +23,9 @@ from lilliput.gateway.gates import Gate
 from lilliput.gateway.outward import raise_problem, send, way
 from lilliput.gateway.upstream import Upstream
 from lilliput.neutral import Message, Problem, Request, Target, Text, Usage, fold
-from lilliput.wire import dialects, modalities
-from lilliput.wire.openai_problem import read_problem
+from lilliput.wire import dialects
+from lilliput.wire.openai.problem import read_problem
+from lilliput.wire.operations import modalities
 
 WORD = "ping"
 ANSWER_TOKENS = 16

@@ -15,7 +15,7 @@ from lilliput.gateway.routes import NOBODY, Route, Routes, enter, path_of
 from lilliput.gateway.visit import Visit as RawVisit
 from lilliput.gateway.visit import once
 from lilliput.neutral import Key, Problem
-from lilliput.wire.openai_problem import write_stream_problem
+from lilliput.wire.openai.problem import write_stream_problem
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

@@ -19,7 +19,7 @@ from lilliput.gateway.outward import made, raise_problem, send, way
 from lilliput.neutral import Request, Target, fold
 from lilliput.router.attempts import Step
 from lilliput.wire import custom_tools, dialects, quirks, strict
-from lilliput.wire.openai_problem import invalid_answer
+from lilliput.wire.openai.problem import invalid_answer
 from lilliput.wire.port import Asked, Client, Headers, Reader
 
 FORWARDED = (b"anthropic-version", b"anthropic-beta")

@@ -16,8 +16,9 @@ from lilliput.gateway.observe import Record
 from lilliput.gateway.outward import raise_problem, send, way
 from lilliput.neutral import Problem, Target
 from lilliput.router.attempts import Step
-from lilliput.wire import modalities, modality, strict
-from lilliput.wire.openai_problem import read_problem
+from lilliput.wire import strict
+from lilliput.wire.openai.problem import read_problem
+from lilliput.wire.operations import modalities, modality
 from lilliput.wire.port import Asked
 
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -35,7 +36,7 @@ class Ask(Struct):
 
 
 class Convert(Struct, frozen=True, eq=False):
-    """One such operation, by its name in `wire.modalities`.
+    """One such operation, by its name in `wire.operations.modalities`.
 
     A caller of another `dialect` than OpenAI's has its body and the answer's turned by two functions, which also get
     the path.

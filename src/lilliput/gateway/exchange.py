@@ -16,7 +16,8 @@ from lilliput.gateway import gates
 from lilliput.gateway.observe import REFUSED, Record
 from lilliput.neutral import Key, Problem
 from lilliput.router.attempts import Step, attempts
-from lilliput.wire import dialects, openai_problem
+from lilliput.wire import dialects
+from lilliput.wire.openai import problem as openai_problem
 
 Lines = bytes
 """Header lines as they go on the wire, each ended by CRLF."""

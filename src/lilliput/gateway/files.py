@@ -13,8 +13,8 @@ from lilliput.gateway.observe import Record
 from lilliput.gateway.outward import raise_problem, send, way
 from lilliput.neutral import Problem
 from lilliput.router.attempts import Step
-from lilliput.wire import files
-from lilliput.wire.openai_problem import read_problem
+from lilliput.wire.openai.problem import read_problem
+from lilliput.wire.operations import files
 
 
 class Ask(Struct):

@@ -1,6 +1,6 @@
 """OpenAI's rate-limit headers: of all limits that a request falls under, the one with least left.
 
-Names and forms: https://developers.openai.com/api/docs/guides/rate-limits (the page on rate limits, as noted in 2026).
+Names and forms as in https://platform.openai.com/docs/guides/rate-limits (its text of 2026-06-26).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from lilliput.neutral import Key, Problem
 UNSAID_TOKENS: Final = 1_000
 """Taken for an answer whose length the caller does not bound; put right when it is known."""
 IN_FLIGHT_RETRY_S: Final = 1.0
-MOST_TOKENS: Final = 1 << 40
+MOST_TOKENS: Final = 1_000_000_000
 """More than any request has; figures past it are taken for it."""
 MOST_KNOWN: Final = 4096
 

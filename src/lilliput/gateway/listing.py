@@ -11,7 +11,8 @@ from starlette.responses import Response
 
 from lilliput.catalogue.rows import Model
 from lilliput.neutral import Problem
-from lilliput.wire import anthropic_count, gemini_endpoint
+from lilliput.wire.anthropic import count as anthropic_count
+from lilliput.wire.gemini import address as gemini_endpoint
 
 MOST = 1000
 """Models on one of Anthropic's pages."""

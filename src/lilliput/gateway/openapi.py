@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lilliput import __version__
-from lilliput.wire import (
-    anthropic_types,
-    embeddings,
-    gemini_types,
-    images_form,
-    moderation,
-    openai_completions_client,
-    openai_types,
-    rerank,
-    responses_types,
-    speech,
-)
+from lilliput.wire.anthropic import types as anthropic_types
+from lilliput.wire.completions import client as openai_completions_client
+from lilliput.wire.gemini import types as gemini_types
+from lilliput.wire.openai import types as openai_types
+from lilliput.wire.operations import embeddings, images_form, moderation, rerank, speech
+from lilliput.wire.responses import types as responses_types
 
 if TYPE_CHECKING:
     from lilliput.gateway.routes import Route

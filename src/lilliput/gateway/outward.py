@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from lilliput.gateway import gates
 from lilliput.gateway.answer import Answer
 from lilliput.neutral import Problem, Target
-from lilliput.wire import sigv4
+from lilliput.wire.bedrock import sigv4
 from lilliput.wire.port import Headers
 
 _NUMBER = re.compile(rb"\d{1,9}(\.\d{1,9})?")

@@ -21,7 +21,8 @@ from lilliput.gateway.exchange import Operation
 from lilliput.gateway.files import Files
 from lilliput.gateway.gates import Gate, Headers, admit
 from lilliput.neutral import Key, Problem
-from lilliput.wire import files, gemini_embeddings
+from lilliput.wire.gemini import embeddings as gemini_embeddings
+from lilliput.wire.operations import files
 
 Permission = Literal["open", "key"]
 Cold = Callable[..., object]

@@ -1,7 +1,7 @@
 """`previous_response_id` over every provider: what went before is looked up here and sent along with each request.
 
 A caller's turns are its own: `owner` is the id of its key, and no other key finds them. Where turns are kept is not
-this file's business (`store.responses`), nor what they look like (`wire.responses_state`).
+this file's business (`store.responses`), nor what they look like (`wire.responses.state`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from lilliput.neutral import Problem
-from lilliput.wire.responses_state import (
+from lilliput.wire.responses.state import (
     MOST_BYTES,
     MOST_ITEMS,
     MOST_TURNS,

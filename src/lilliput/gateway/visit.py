@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from lilliput.gateway.exchange import Lines
 from lilliput.gateway.routes import NOBODY, Route
 from lilliput.neutral import Key, Problem
-from lilliput.wire.openai_problem import write_stream_problem
+from lilliput.wire.openai.problem import write_stream_problem
 
 if TYPE_CHECKING:
     from lilliput.gateway.connection import Conn

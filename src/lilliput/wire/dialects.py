@@ -15,20 +15,20 @@ from lilliput.wire.port import Client, Provider
 
 PROVIDERS = MappingProxyType(
     {
-        "openai_chat": "openai_chat",
-        "azure": "openai_chat",
-        "mistral": "openai_chat",
-        "openai_responses": "openai_responses",
-        "openai_completions": "openai_completions",
+        "openai_chat": "openai",
+        "azure": "openai",
+        "mistral": "openai",
+        "openai_responses": "responses",
+        "openai_completions": "completions",
         "anthropic": "anthropic",
         "anthropic_vertex": "anthropic",
         "gemini": "gemini",
         "bedrock": "bedrock",
-        "bedrock_invoke": "bedrock_invoke",
+        "bedrock_invoke": "bedrock.invoke",
         "cohere": "cohere",
-        "cohere_v1": "cohere_v1",
+        "cohere_v1": "cohere.v1",
         "ollama": "ollama",
-        "ollama_generate": "ollama_generate",
+        "ollama_generate": "ollama.generate",
     }
 )
 """What a target may speak -> the module that asks and reads it."""
@@ -58,7 +58,7 @@ def _provider(module: str) -> Provider:
 @cache
 def client(dialect: str) -> Client:
     """The module that answers clients of `dialect`, a key of SAME."""
-    return cast(Client, import_module(f"lilliput.wire.{dialect}"))
+    return cast(Client, import_module(f"lilliput.wire.{PROVIDERS[dialect]}"))
 
 
 def passes(dialect: str, target: Target) -> str | None:

@@ -12,8 +12,8 @@ import msgspec
 
 from lilliput.neutral import Argued, Called, Event, Problem
 from lilliput.wire import sse
-from lilliput.wire.openai_chunk import Call, Function, arguments
-from lilliput.wire.openai_problem import invalid_answer, truncated_answer
+from lilliput.wire.openai.chunk import Call, Function, arguments
+from lilliput.wire.openai.problem import invalid_answer, truncated_answer
 
 T = TypeVar("T")
 MOST_BYTES = 64 * 1024 * 1024
