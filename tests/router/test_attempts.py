@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lilliput.neutral import Fault, Problem, Target
-from lilliput.router.attempts import RETRY_BASE_S, Step, attempts
+from lilliput.router.attempts import RETRY_BASE_S, Budget, Step, attempts
 
 A, B = Target(provider="a", model="m"), Target(provider="b", model="m")
 OK = None
+LONG = "context_length_exceeded"
 Answer = tuple[Fault, str | None] | None
 P: Answer = ("provider", "upstream_unreachable")
 
@@ -20,7 +21,9 @@ TABLE: list[tuple[str, list[Target], list[Answer], str, str | None]] = [
     ("all down, the last problem is told", [A, B], [P, P, P, ("provider", "late")], "a a b b", "late"),
     ("a busy server is tried once more", [A], [("server", "overloaded"), OK], "a a", None),
     ("the client's mistake is never sent again", [A, B], [("client", "bad")], "a", "bad"),
-    ("a missing model is never sent again", [A, B], [("missing", "no_model")], "a", "no_model"),
+    ("a missing model is not asked for twice in one place", [A], [("missing", "no_model")], "a", "no_model"),
+    ("a model missing in one place of a list is asked for in the next", [A, B], [("missing", "no"), OK], "a b", None),
+    ("a prompt too long goes nowhere undeclared", [A, B], [("client", "context_length_exceeded")], "a", LONG),
     ("a permission is never sent again", [A, B], [("permission", "no")], "a", "no"),
     ("a caller's bad key is never sent again", [A, B], [("auth", "no")], "a", "no"),
     ("our bad key moves on at once", [A, B], [("provider_auth", "key"), OK], "a b", None),
@@ -70,3 +73,80 @@ def test_jitter_is_full(dice: float, wait_s: float) -> None:
     going = attempts([A], lambda: dice)
     next(going)
     assert going.send(Problem("provider", "down")).wait_s == pytest.approx(wait_s)
+
+
+def test_a_prompt_too_long_goes_to_a_larger_declared_window_alone() -> None:
+    c = Target(provider="c", model="m")
+    going = attempts([A, B, c], lambda: 0.5, windows={"a/m": 8000, "b/m": 8000, "c/m": 9000})
+    next(going)
+    assert going.send(Problem("client", "long", code=LONG)).target is c
+    with pytest.raises(Problem, match="long"):
+        going.send(Problem("client", "long", code=LONG))
+
+
+def test_keys_are_rotated_before_the_next_place() -> None:
+    second = Target(provider="a", model="m", query="second")
+    going = attempts([A, B], lambda: 0.5, others=lambda t: [second] if t is A else [])
+    steps = [next(going), going.send(Problem("provider_auth", "no")), going.send(Problem("limit", "slow"))]
+    assert [s.target for s in steps] == [A, second, B]
+
+
+def test_a_rate_limit_is_waited_for_when_nothing_else_is_left() -> None:
+    clock = [100.0]
+    going = attempts([A, B], lambda: 0.0, clock=lambda: clock[0], deadline=110.0)
+    next(going)
+    going.send(Problem("limit", "a", retry_after_s=7))
+    step = going.send(Problem("limit", "b", retry_after_s=3))
+    assert (step.target, step.wait_s) == (B, 3.0)
+    with pytest.raises(Problem) as e:
+        going.send(Problem("limit", "b", retry_after_s=9))
+    assert e.value.retry_after_s == 9
+
+
+def test_a_wait_past_the_deadline_is_not_waited_and_the_shortest_is_told() -> None:
+    going = attempts([A, B], lambda: 0.0, clock=lambda: 0.0, deadline=2.0)
+    next(going)
+    going.send(Problem("limit", "a", retry_after_s=3))
+    with pytest.raises(Problem) as e:
+        going.send(Problem("limit", "b", retry_after_s=7))
+    assert e.value.retry_after_s == 3
+
+
+def test_a_spent_quota_is_not_waited_for() -> None:
+    going = attempts([A], lambda: 0.0, deadline=1e9)
+    next(going)
+    with pytest.raises(Problem):
+        going.send(Problem("limit", "spent", code="insufficient_quota", retry_after_s=1))
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    clock = [0.0]
+    going = attempts([A, B], lambda: 0.0, clock=lambda: clock[0], deadline=5.0)
+    next(going)
+    clock[0] = 6.0
+    with pytest.raises(Problem, match="late"):
+        going.send(Problem("timeout", "late"))
+
+
+def test_retries_are_a_fifth_of_the_requests_and_three() -> None:
+    budget, calls = Budget(), 0
+    for _ in range(1000):
+        budget.earn()
+        going = attempts([A, B], lambda: 0.5, budget=budget)
+        next(going)
+        calls += 1
+        try:
+            while True:
+                going.send(Problem("provider", "down"))
+                calls += 1
+        except Problem:
+            pass
+    assert 1190 <= calls <= 1.2 * 1000 + 3
+
+
+def test_a_scarce_retry_goes_to_the_next_place() -> None:
+    budget = Budget()
+    budget.left = 1.0
+    going = attempts([A, B], lambda: 0.5, budget=budget)
+    next(going)
+    assert going.send(Problem("provider", "down")).target is B
