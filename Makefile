@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 CLIENTS := .venv-clients/latest/.ready .venv-clients/openai2/.ready
 
-.PHONY: setup serve test test-clients check bench conformance prices providers clean
+.PHONY: setup serve test test-clients check bench conformance chaos soak prices providers clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -38,6 +38,12 @@ bench: setup        ## the quick benchmark: gateway, nginx and direct side by si
 
 conformance: setup  ## recorded provider traffic through a running gateway: make conformance RECORDINGS=dir
 	$(BIN)/python -m tests.conformance $(RECORDINGS) $(ARGS)
+
+chaos: setup        ## a lying provider behind the gateway, and what its callers are told
+	$(BIN)/lilliput chaos --every-byte $(ARGS)
+
+soak: setup         ## kill the ledger fifty times, on every store, and count what is missing
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 prices: setup       ## make the model snapshot anew from genai-prices
 	$(BIN)/python scripts/prices.py

@@ -1,24 +1,23 @@
 """How many requests a second a ledger meters durably, each a hold and a settlement, and the CPU time that it costs.
 
-    python -m benchmarks.ledger [--requests N] [--rounds N] [STORE=WHERE ...]
+    python -m benchmarks.ledger [--requests N] [--rounds N] [STORE ...]
 
 All requests are on one account below one organisation, which has a limit, a period and credits: the worst case for
-locks. WHERE is what the store opens, and is best empty; without any, SQLite in a new folder. The CPU time is this
-process's: a database server's own is not in it.
+locks. STORE is sqlite or postgres (the server of LILLIPUT_TEST_POSTGRES); without any, all of them. The CPU time is
+this process's: a database server's own is not in it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from statistics import median
 
 import uvloop
-from tests.store.ledger_kill import OPEN
+from tests.store.ledger_kill import OPEN, empty
 
 from lilliput.money import Account, Hold, Ledger, Settlement
 from lilliput.neutral import Usage
@@ -68,10 +67,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=40_000, help="for the greatest number in flight")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("stores", nargs="*", metavar="STORE=WHERE")
+    parser.add_argument("stores", nargs="*", metavar="STORE", default=list(OPEN))
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for store, _, where in (s.partition("=") for s in asked.stores or [f"sqlite={folder}/lilliput.db"]):
+    for store in asked.stores:
+        with empty(store) as where:
             uvloop.run(measure(store, where, asked.requests, asked.rounds))
 
 

@@ -23,8 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "router": {"neutral", "catalogue"},
     "gateway": {"neutral", "money", "limits_config", "wire", "catalogue", "router"},
     "local": {"neutral", "wire"},
-    "config": {"neutral", "catalogue"},
-    "cli": {"neutral", "money", "limits_config", "chaos", "wire", "catalogue", "router", "gateway", "store", "local", "config", "cli"},
+    "config": {"neutral", "catalogue", "limits_config"},
+    "cli": {
+        *("neutral", "money", "limits_config", "chaos", "wire", "catalogue", "router", "gateway", "store", "local"),
+        *("config", "cli"),
+    },
     "asgi": {"cli"},
 }
 MAX_LINES = 400

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
 from msgspec import Meta, Struct, field, structs, to_builtins
 
 from lilliput.catalogue.rows import ModelPatch, ProviderPatch
 from lilliput.catalogue.strict import read_toml
+from lilliput.limits_config import Limits
 from lilliput.neutral import Problem
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
@@ -113,6 +114,31 @@ class Local(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Further models served as `lilliput/<name>`: name = path of a GGUF file, or a name that `lilliput pull` knows."""
 
 
+class StoreTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[store]`: the database. LILLIPUT_STORE_URL wins over it, and a password belongs there."""
+
+    url: str = ""
+    """postgresql://USER@HOST:5432/DATABASE for several machines; empty is a file of this one."""
+
+
+class LedgerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[ledger]`: who spent what, and budgets."""
+
+    on: bool = True
+    """Whether every request is put on record with its cost; budgets and credits need it."""
+
+
+class SharedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[shared]`: what several replicas count together, on Redis or Valkey."""
+
+    url_env: str = "LILLIPUT_REDIS_URL"
+    """Environment variable that holds the server's address; unset counts on this machine alone."""
+    when_down: Literal["local", "refuse"] = "local"
+    """While it is out of reach each replica limits for itself, or refuses what is limited."""
+    timeout_s: Annotated[float, Meta(gt=0, le=10)] = 0.25
+    """Longest wait for it."""
+
+
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -120,6 +146,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP side."""
     local: Local = Local()
     """The engine on this machine."""
+    store: StoreTable = StoreTable()
+    """The database."""
+    limits: Limits = Limits()
+    """Requests and tokens that keys, teams and models may take."""
+    ledger: LedgerTable = LedgerTable()
+    """Who spent what."""
+    shared: SharedTable = SharedTable()
+    """Counts shared by replicas."""
     providers: dict[str, ProviderPatch] = field(default_factory=dict)
     """`[providers.NAME]`: changes to providers we know, and providers of your own."""
     models: dict[str, ModelPatch] = field(default_factory=dict)

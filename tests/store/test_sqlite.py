@@ -159,7 +159,7 @@ def test_neither_token_nor_pepper_is_in_any_file_of_the_database(tmp_path: Path)
 
 def test_among_a_hundred_thousand_keys_one_is_found_by_index(tmp_path: Path) -> None:
     async def story(store: SqliteStore) -> None:
-        insert = "INSERT INTO api_key VALUES (?, ?, '', '[]', 0, NULL, NULL, 0)"
+        insert = "INSERT INTO api_key VALUES (?, ?, '', '[]', 0, NULL, NULL, 0, '')"
         rows = [(f"id{n:06}", n.to_bytes(32, "big")) for n in range(100_000)]
         await store.write(lambda db: db.executemany(insert, rows).rowcount, changes_keys=True)
         explain = f"EXPLAIN QUERY PLAN {FIND_KEY}"

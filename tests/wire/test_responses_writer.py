@@ -305,13 +305,14 @@ def test_what_was_asked_is_repeated() -> None:
         assert final[name] == body[name]
 
 
-def test_a_problem_ends_a_stream_that_began_with_a_failure() -> None:
+def test_a_problem_ends_a_stream_that_began() -> None:
     writer = responses.writer(ASKED, "resp_9", 7)
     out = writer(Said("x")) + writer.problem(Problem("limit", "slow down", code="busy"))
     last = parsed(out)[-1]
-    assert last["type"] == "response.failed"
-    assert last["response"]["error"] == {"code": "rate_limit_exceeded", "message": "slow down"}
-    assert last["response"] == json.loads(writer.response)
+    assert (last["type"], last["code"], last["message"]) == ("error", "busy", "slow down")
+    failed = json.loads(writer.response)
+    assert failed["status"] == "failed"
+    assert failed["error"] == {"code": "rate_limit_exceeded", "message": "slow down"}
     facts = rec.kit().answer_facts("openai.responses", "stream", 200, out)
     assert facts["error"]["message"] == "slow down"
     assert facts["finish_reason"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import time
@@ -11,11 +12,13 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from lilliput import config as configuration
+from lilliput.cli.credits import with_ledger
 from lilliput.cli.output import one_line, show_json, show_table
 from lilliput.config import Home
+from lilliput.money import Account, Ledger
 from lilliput.neutral import Key, Problem
 from lilliput.store.keys import KeyRing, local_key, open_ring
-from lilliput.store.sqlite import SqliteStore
+from lilliput.store.open import open_store, store_url
 
 T = TypeVar("T")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -23,18 +26,28 @@ _LONGEST_S = 100 * 366 * 86_400
 _LIFETIME = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
-def create(env: Mapping[str, str], name: str, models: str, expires: str, as_json: bool) -> None:
+def create(env: Mapping[str, str], name: str, team: str, models: str, expires: str, as_json: bool) -> None:
     """Make a key; stdout gets the token alone, so that a script can take it, stderr what it is."""
     expires_at = time.time() + lifetime_s(expires) if expires else None
     wanted = tuple(dict.fromkeys(m.strip() for m in models.split(",") if m.strip()))
-    key, token = _with_ring(configuration.home(env), lambda ring: ring.create(name, wanted, expires_at))
+    key, token = _with_ring(configuration.home(env), lambda ring: ring.create(name, wanted, expires_at, team=team))
+    if team:
+        with_ledger(env, lambda ledger: _join(ledger, key))
     if as_json:
         show_json({"key": token.reveal(), **_shown(key, time.time())}, sys.stdout)
         return
     named = f" named {one_line(key.name)!r}" if key.name else ""
+    named += f" of team {one_line(key.team)!r}" if key.team else ""
     until = f", until {_time(key.expires_at)}" if key.expires_at is not None else ""
     print(f"key {key.id}{named}, for {_models(key)}{until}; it is shown this once:", file=sys.stderr)
     print(token.reveal())
+
+
+async def _join(ledger: Ledger, key: Key) -> None:
+    """The key's account under its team's, which is made when it is not there."""
+    if await ledger.account(key.team) is None:
+        await ledger.put_account(Account(id=key.team, kind="team", name=key.team))
+    await ledger.put_account(Account(id=key.id, kind="key", parent=key.team, name=key.name))
 
 
 def listing(env: Mapping[str, str], as_json: bool) -> None:
@@ -44,9 +57,17 @@ def listing(env: Mapping[str, str], as_json: bool) -> None:
     if as_json:
         show_json([_shown(key, now) for key in keys], sys.stdout)
         return
-    head = ["id", "name", "state", "models", "created (UTC)", "expires (UTC)"]
+    head = ["id", "name", "team", "state", "models", "created (UTC)", "expires (UTC)"]
     cells = [
-        [key.id, key.name or "-", _state(key, now), _models(key), _minute(key.created_at), _minute(key.expires_at)]
+        [
+            key.id,
+            key.name or "-",
+            key.team or "-",
+            _state(key, now),
+            _models(key),
+            _minute(key.created_at),
+            _minute(key.expires_at),
+        ]
         for key in keys
     ]
     show_table(head, cells, sys.stdout)
@@ -82,11 +103,11 @@ def lifetime_s(text: str) -> int:
 
 def _with_ring(home: Home, job: Callable[[KeyRing], Awaitable[T]]) -> T:
     async def run() -> T:
-        store = SqliteStore(home.database)
+        opened = await open_store(store_url(os.environ), home.database)
         try:
-            return await job(await open_ring(store, home.pepper_file))
+            return await job(await open_ring(opened.store, home.pepper_file))
         finally:
-            await store.close()
+            await opened.close()
 
     return asyncio.run(run())
 
@@ -95,6 +116,7 @@ def _shown(key: Key, now: float) -> dict[str, object]:
     return {
         "id": key.id,
         "name": key.name,
+        "team": key.team,
         "state": _state(key, now),
         "models": key.models,
         "local": key.local,

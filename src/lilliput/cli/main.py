@@ -182,6 +182,7 @@ def providers_test(
 @key.command("create")
 def key_create(
     name: Annotated[str, typer.Option(help="A name to know it by.")] = "",
+    team: Annotated[str, typer.Option(help="The team that pays with it.")] = "",
     models: Annotated[str, typer.Option(metavar="A,B", help="Models it may call; else all.")] = "",
     expires: Annotated[str, typer.Option(metavar="TIME", help="Lifetime: 90m, 12h, 30d, 8w; else for ever.")] = "",
     as_json: Json = False,
@@ -189,7 +190,7 @@ def key_create(
     """Make a key and print it: it is shown this once."""
     from lilliput.cli.key import create
 
-    create(os.environ, name, models, expires, as_json)
+    create(os.environ, name, team, models, expires, as_json)
 
 
 @key.command("list")
@@ -252,6 +253,128 @@ def config_path() -> None:
     from lilliput.cli.config import path
 
     path(os.environ)
+
+
+@app.command()
+def chaos(
+    base: Annotated[
+        str | None, typer.Option(metavar="URL", help="Gateway to judge; else ours, started for it.")
+    ] = None,
+    key: Annotated[str, typer.Option(metavar="KEY", envvar="CHAOS_GATEWAY_KEY", help="Its key.")] = "",
+    model: Annotated[str, typer.Option(help="Its model that leads to the lying provider.")] = "liar",
+    header: Annotated[
+        list[str] | None, typer.Option(metavar="NAME: VALUE", help="Header of every call; repeatable.")
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the lying provider listens for it.")] = 1727,
+    failover: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A model with two deployments: runs the failover scenarios too.")
+    ] = None,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Scenarios with this in their name or group.")] = "",
+    every_byte: Annotated[bool, typer.Option("--every-byte", help="Also cut a 4 KiB stream after each byte.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the scenarios and run none.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a provider that lies behind a gateway and judge what its callers are told. Exit 1 unless all is exact."""
+    from lilliput.cli.chaos import Wanted
+    from lilliput.cli.chaos import chaos as command
+
+    wanted = Wanted(base, key, model, tuple(header or ()), port, only, every_byte, failover)
+    raise typer.Exit(command(wanted, listing, as_json))
+
+
+credits = typer.Typer(help="Show and set what accounts may spend: limits and prepaid credits.", **_PLAIN)
+app.add_typer(credits, name="credits")
+
+
+class _Period(StrEnum):
+    total = "total"
+    day = "day"
+    week = "week"
+    month = "month"
+
+
+@credits.command("grant", context_settings={"ignore_unknown_options": True})
+def credits_grant(
+    account: Annotated[str, typer.Argument(help="Account to pay into: a key's id, a team, an organisation.")],
+    amount: Annotated[str, typer.Argument(metavar="USD", help="Dollars; negative takes back what is left.")],
+    note: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pay credits into an account, which from then on may spend no more than it has."""
+    from lilliput.cli.credits import grant
+
+    grant(os.environ, account, amount, note, as_json)
+
+
+@credits.command("show")
+def credits_show(
+    account: Annotated[str | None, typer.Argument(help="Only this account.")] = None, as_json: Json = False
+) -> None:
+    """Show what accounts may spend, have spent and hold."""
+    from lilliput.cli.credits import show
+
+    show(os.environ, account, as_json)
+
+
+@credits.command("limit")
+def credits_limit(
+    account: Annotated[str, typer.Argument(help="Account; it is made when it is not there.")],
+    usd: Annotated[str, typer.Option(metavar="USD", help="Most that it may spend, or none.")],
+    per: Annotated[_Period, typer.Option(help="In which time; total is for ever.")] = _Period.total,
+    as_json: Json = False,
+) -> None:
+    """Set the most that an account may spend in a period."""
+    from lilliput.cli.credits import limit
+
+    limit(os.environ, account, usd, per.value, as_json)
+
+
+@app.command()
+def usage(
+    by: Annotated[str, typer.Option(metavar="A,B", help="key, model, served, operation, tag, day.")] = "model",
+    since: Annotated[str, typer.Option(metavar="TIME", help="7d, 12h, or a date such as 2026-11-01.")] = "",
+    until: Annotated[str, typer.Option(metavar="TIME", help="As --since; not included.")] = "",
+    account: Annotated[str | None, typer.Option(help="Only this account and those below it.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 1000,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show requests, tokens and cost, added up from the ledger."""
+    from lilliput.cli.usage import usage as command
+
+    if as_csv and as_json:
+        raise typer.BadParameter("--csv or --json, not both")
+    command(os.environ, by, since, until, account, limit, as_csv, as_json)
+
+
+db = typer.Typer(help="Upgrade, back up and check the database.", **_PLAIN)
+app.add_typer(db, name="db")
+
+
+@db.command("upgrade")
+def db_upgrade(as_json: Json = False) -> None:
+    """Bring the database to the newest version."""
+    from lilliput.cli.db import upgrade
+
+    upgrade(os.environ, as_json)
+
+
+@db.command("backup")
+def db_backup(
+    file: Annotated[Path, typer.Argument(help="Where the copy goes; nothing may be there.")], as_json: Json = False
+) -> None:
+    """Copy the database while it is used."""
+    from lilliput.cli.db import backup
+
+    backup(os.environ, file, as_json)
+
+
+@db.command("check")
+def db_check(as_json: Json = False) -> None:
+    """Check the database and that the ledger adds up. Exit 1 when it does not."""
+    from lilliput.cli.db import check
+
+    raise typer.Exit(check(os.environ, as_json))
 
 
 def run() -> None:

@@ -22,6 +22,7 @@ from lilliput import __version__
 from lilliput.catalogue.load import LOCAL, Catalogue, load
 from lilliput.cli import embedded
 from lilliput.cli.output import one_line, say_error
+from lilliput.cli.paying import till
 from lilliput.config import Config, Home, Server, home, read
 from lilliput.gateway import cold
 from lilliput.gateway.answer import Patience
@@ -33,9 +34,9 @@ from lilliput.gateway.server import Limits, Listener
 from lilliput.gateway.upstream import Upstream
 from lilliput.gateway.visit import Visit
 from lilliput.neutral import Problem
+from lilliput.store.counters import LocalCounters
 from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
-from lilliput.store.responses import ResponseStore
-from lilliput.store.sqlite import SqliteStore
+from lilliput.store.open import open_store, store_url
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -64,12 +65,17 @@ class Parts(Struct):
 
 
 @contextlib.asynccontextmanager
-async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncIterator[Parts]:
-    """One worker's parts, on the running loop; raises Problem for a home, keys or configuration that are not right."""
+async def compose(
+    place: Home, config: Config, env: Mapping[str, str], counters: LocalCounters | None = None
+) -> AsyncIterator[Parts]:
+    """One worker's parts, on the running loop; raises Problem for a home, keys or configuration that are not right.
+
+    `counters` are what workers on one machine count together.
+    """
     s = config.server
     place.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     catalogue = load(config.providers, env, models=config.models, embedded=embedded.known(config))
-    store = SqliteStore(place.database)
+    opened = await open_store(store_url(env, config.store.url), place.database)
     upstream = Upstream(
         asyncio.get_running_loop(),
         Patience(
@@ -80,11 +86,12 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
         ),
     )
     mini = embedded.Mini(place, config)
-    responses: ResponseStore | None = None
+    stack = contextlib.AsyncExitStack()
     try:
-        ring: KeyRing = await open_ring(store, place.pepper_file)
+        ring: KeyRing = await open_ring(opened.store, place.pepper_file)
         mine = await local_key(ring, place.local_key_file)
-        responses = ResponseStore(store)
+        ledger = opened.ledger if config.ledger.on else None
+        paying = await stack.enter_async_context(till(config, env, ledger, catalogue, counters))
         gate = Gate(
             upstream=upstream,
             find_key=ring.find,
@@ -93,7 +100,8 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
             model=catalogue.model,
             models=catalogue.models,
             here={LOCAL: mini},
-            threads=responses,
+            threads=opened.responses,
+            till=paying,
             ready=lambda: _faults(catalogue, mini),
             body_limit_bytes=s.body_limit_bytes,
         )
@@ -111,9 +119,8 @@ async def compose(place: Home, config: Config, env: Mapping[str, str]) -> AsyncI
     finally:
         await mini.stop()
         upstream.close()
-        if responses is not None:
-            responses.close()
-        await store.close()
+        await stack.aclose()
+        await opened.close()
 
 
 def _faults(catalogue: Catalogue, mini: embedded.Mini) -> Mapping[str, str]:
@@ -155,13 +162,20 @@ def _may_bind(server: Server) -> None:
         )
 
 
-async def _worker(place: Home, config: Config, file: Path | None = None, *, listens: int | None = None) -> int:
+async def _worker(
+    place: Home,
+    config: Config,
+    file: Path | None = None,
+    *,
+    listens: int | None = None,
+    counters: LocalCounters | None = None,
+) -> int:
     """One worker from its start to its drained end; one of many writes a byte to `listens` when it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPS:
         loop.add_signal_handler(number, stop.set)
-    async with compose(place, config, os.environ) as parts:
+    async with compose(place, config, os.environ, counters) as parts:
         listener = Listener(parts.gate, parts.answer, parts.routes, parts.limits)
         try:
             port = await listener.open(config.server.host, config.server.port, reuse_port=listens is not None)
@@ -196,6 +210,7 @@ def _many(place: Home, config: Config) -> int:
     if config.server.port == 0:
         raise Problem("client", "several workers need a port of their own choosing: give --port a number")
     children: dict[int, int] = {}
+    counters = LocalCounters(config.server.workers)
     stopping = False
 
     def start(number: int, listens: int) -> None:
@@ -207,7 +222,8 @@ def _many(place: Home, config: Config) -> int:
                 signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             try:
-                status = uvloop.run(_worker(place, config, listens=listens))
+                counters.attach(number)
+                status = uvloop.run(_worker(place, config, listens=listens, counters=counters))
             except Problem as problem:
                 say_error(problem, sys.stderr)
             finally:

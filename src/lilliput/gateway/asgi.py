@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from lilliput.gateway import gates
-from lilliput.gateway.exchange import Lines, exchange, refuse, told
+from lilliput.gateway.exchange import Lines, exchange, ids, refuse
 from lilliput.gateway.routes import NOBODY, Route, Routes, enter, path_of
 from lilliput.gateway.visit import Visit as RawVisit
 from lilliput.gateway.visit import once
@@ -54,7 +54,7 @@ async def serve_cold(app: App, visit: RawVisit) -> None:
         nonlocal head
         if message["type"] == "http.response.start":
             pairs = ((n, v) for n, v in message.get("headers", ()) if n != b"content-length")
-            lines = told(visit.request_id, b"gateway")
+            lines = ids(visit.request_id, b"gateway")
             head = (message["status"], b"".join([b"%b: %b\r\n" % pair for pair in pairs]) + lines)
             return
         body, more = message.get("body", b""), message.get("more_body", False)

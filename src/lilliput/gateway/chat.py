@@ -32,6 +32,7 @@ _PREFIXES = {
 }
 _WHOLE = (b"application/json", b"text/html")
 """What a provider calls an answer that is no stream, whatever was asked."""
+_LONGEST = ("max_completion_tokens", "max_tokens", "max_output_tokens", "maxOutputTokens")
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -46,7 +47,8 @@ class Ask(Struct):
     model: str
     stream: bool
     request: Request | None = None
-    keep: relay.Keep | None = None
+    most: int | None = None
+    keep: threads.Keep | None = None
     previous: Raw | None = None
 
 
@@ -55,6 +57,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
 
     name: str
     dialect: str
+    is_paid: bool = True
 
     @cached_property
     def client(self) -> Client:
@@ -69,6 +72,8 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         asked, fields = read_fields(visit, self.client.check)
         body, path = visit.body, visit.target.decode("latin-1")
         ask = Ask(asked, fields, body, path, asked.model, bool(asked.stream))
+        if gate.till is not None:
+            ask.most = _most(fields)
         if self.dialect == "openai_responses" and gate.threads is not None:
             ask.fields = await threads.expand(gate.threads, visit.key.id, fields)
             ask.body = body if ask.fields is fields else _encode(ask.fields)
@@ -107,19 +112,20 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
                 await raise_problem(answer, dialects.provider(speaks).read_problem)
             if same is None:
                 reader = dialects.provider(speaks).reader(ask.stream)
-                await self._translate(gate, visit, record, answer, reader, r, ask.keep)
+                drains = await self._translate(gate, visit, record, answer, reader, r, ask)
                 return
             if ask.stream and (kind := self._stream_kind(answer)):
-                await relay.passing(visit, record, answer, self.client.watch(ask.asked), kind, ask.keep)
+                await relay.passing(
+                    visit, record, answer, self.client.watch(ask.asked), kind, _closing(gate, record, ask)
+                )
                 drains = True  # only its formal end is left to be read
                 return
             body = answer.rest() if answer.is_done else await answer.read()
             record.usage = self.client.whole(answer.status, body)
             if ask.stream:
                 raise invalid_answer(body)
-            if ask.keep is not None:
-                await ask.keep(body)
-            slow = visit.reply(200, JSON + told(record.request_id, record.route, record.dropped), body)
+            await _close(gate, record, ask, body)
+            slow = visit.reply(200, JSON + told(record), body)
             if slow is not None:
                 await slow
         finally:
@@ -148,16 +154,18 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         answer: Answer,
         reader: Reader,
         r: Request,
-        keep: relay.Keep | None,
-    ) -> None:
-        """Relays the answer through events."""
+        ask: Ask,
+    ) -> bool:
+        """Relays the answer through events; true when only the formal end of a stream is left to be read."""
         id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
         created_s = int(gate.clock())
         restore = custom_tools.restorer(r) if r.tools else None
         if r.stream:
             writer = self.client.writer(r, id, created_s)
-            await relay.Translated(visit, record, answer, reader, writer, restore, keep).run()
-            return
+            closing = _closing(gate, record, ask)
+            if (answer.header(b"content-type") or b"").lower().startswith(b"text/html"):
+                raise invalid_answer(await answer.read(), "it is a web page")
+            return await relay.Translated(visit, record, answer, reader, writer, restore, closing).run()
         data = answer.rest() if answer.is_done else await answer.read()
         events = [*reader(data), *reader(b"")]
         if reader.trouble is not None:
@@ -167,11 +175,44 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         if not reply.choices:
             raise invalid_answer(data, "it has no choices")
         body = self.client.write_reply(reply, r, id, created_s)
-        if keep is not None:
-            await keep(body)
-        slow = visit.reply(200, JSON + told(record.request_id, record.route, record.dropped), body)
+        await _close(gate, record, ask, body)
+        slow = visit.reply(200, JSON + told(record), body)
         if slow is not None:
             await slow
+        return False
+
+
+async def _close(gate: gates.Gate, record: Record, ask: Ask, body: bytes) -> None:
+    """All that must be on record before the caller learns that the answer is over."""
+    if ask.keep is not None:
+        await ask.keep(body)
+    if gate.till is not None:
+        await gate.till.settle(record)
+
+
+def _closing(gate: gates.Gate, record: Record, ask: Ask) -> relay.Closing | None:
+    """The same for a stream, None where there is nothing to be recorded."""
+    if ask.keep is None and gate.till is None:
+        return None
+
+    async def close(source: object) -> None:
+        await _close(gate, record, ask, getattr(source, "response", b""))
+
+    return close
+
+
+def _most(fields: dict[str, Raw]) -> int | None:
+    """The longest answer that a body allows, under whichever dialect's name, times the answers asked for."""
+    config = fields.get("generationConfig") or fields.get("generation_config")
+    if config is not None:
+        fields = fields | _fields(config)
+    found = next((n for name in _LONGEST if (n := _number(fields.get(name))) is not None), None)
+    return None if found is None else found * (_number(fields.get("n")) or _number(fields.get("candidateCount")) or 1)
+
+
+def _number(raw: Raw | None) -> int | None:
+    text = b"" if raw is None else bytes(raw)
+    return int(text) if text.isdigit() and len(text) < 12 else None
 
 
 def _endpoint(dialect: str, stream: bool, extra: Headers, target: Target) -> tuple[str, Headers]:

@@ -33,6 +33,7 @@ class Ask(Struct):
     path: str
     model: str
     stream: bool
+    most: int | None = 0
 
 
 class Convert(Struct, frozen=True, eq=False):
@@ -44,6 +45,7 @@ class Convert(Struct, frozen=True, eq=False):
 
     name: str
     dialect: str = "openai_chat"
+    is_paid: bool = True
     turned_in: Callable[[bytes, str], bytes] | None = None
     turned_out: Callable[[bytes, str], bytes] | None = None
 
@@ -92,9 +94,11 @@ class Convert(Struct, frozen=True, eq=False):
         finally:
             answer.release(drains)
         record.usage = whole.usage
+        if gate.till is not None:
+            await gate.till.settle(record)
         body = whole.body if self.turned_out is None else self.turned_out(whole.body, ask.path)
         kind = b"content-type: %b\r\n" % whole.content_type.encode()
-        slow = visit.reply(200, kind + told(record.request_id, record.route, record.dropped), body)
+        slow = visit.reply(200, kind + told(record), body)
         if slow is not None:
             await slow
 

@@ -39,6 +39,7 @@ class Count(Struct, frozen=True, eq=False):
 
     dialect: str
     name: str = "count_tokens"
+    is_paid: bool = False
 
     async def read(self, gate: gates.Gate, visit: Visit) -> Ask:
         counter = cast(Counter, dialects.client(self.dialect))
@@ -66,7 +67,7 @@ class Count(Struct, frozen=True, eq=False):
         else:
             tokens, lines = estimate(r), ESTIMATED
         body = cast(Counter, dialects.client(self.dialect)).write_count(tokens)
-        slow = visit.reply(200, JSON + lines + told(record.request_id, record.route), body)
+        slow = visit.reply(200, JSON + lines + told(record), body)
         if slow is not None:
             await slow
 

@@ -59,6 +59,10 @@ class Ask(Protocol):
     def model(self) -> str: ...
     @property
     def stream(self) -> bool: ...
+    @property
+    def most(self) -> int | None:
+        """The longest answer that it allows, in tokens; None where it sets no bound."""
+        ...
 
 
 class Operation(Protocol):
@@ -68,6 +72,10 @@ class Operation(Protocol):
     def name(self) -> str: ...
     @property
     def dialect(self) -> str: ...
+    @property
+    def is_paid(self) -> bool:
+        """Whether limits and the ledger see it."""
+        ...
 
     async def read(self, gate: gates.Gate, visit: Visit) -> Any:
         """What is asked, an `Ask`; raises Problem (400) for what cannot be."""
@@ -91,6 +99,8 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         target = gate.target(ask.model)
         if visit.key.models:
             gates.may_call(gate, visit.key, target)
+        if gate.till is not None and op.is_paid:
+            await gate.till.open(visit.key, target, record, len(visit.body), ask.most)
         steps = attempts([target], gate.dice)
         step = next(steps)
         while True:
@@ -114,6 +124,8 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
             await refuse(visit, record.problem, record)
         raise
     finally:
+        if gate.till is not None:
+            await asyncio.shield(gate.till.close(record))
         gate.meter.note(record)
 
 
@@ -126,8 +138,8 @@ async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -
             await slow
         slow = visit.finish()
     else:
-        lines = problem_headers(problem) + told(visit.request_id, record.route if record is not None else REFUSED)
-        slow = visit.reply(problem.status, lines, write_problem(visit, problem))
+        about = ids(visit.request_id, REFUSED) if record is None else told(record)
+        slow = visit.reply(problem.status, problem_headers(problem) + about, write_problem(visit, problem))
     if slow is not None:
         await slow
 
@@ -148,12 +160,25 @@ def problem_headers(problem: Problem) -> Lines:
     return lines
 
 
-def told(request_id: bytes, route: bytes, dropped: tuple[str, ...] = ()) -> Lines:
-    """What every answer says of itself: its id, who served it, after how many tries and why, and what was lost."""
-    lines = b"x-request-id: %b\r\nx-lilliput-route: %b\r\n" % (request_id, route)
-    if not dropped:
+def ids(request_id: bytes, route: bytes) -> Lines:
+    """What every answer says of itself: its id, and who served it, after how many tries and why."""
+    return b"x-request-id: %b\r\nx-lilliput-route: %b\r\n" % (request_id, route)
+
+
+def told(record: Record) -> Lines:
+    """The same, and what was lost on the way, what is left of the limits, and the cost where it is known by now."""
+    lines = ids(record.request_id, record.route) + record.lines
+    if record.cost_nusd is not None:
+        lines += b"x-lilliput-cost: %b\r\n" % dollars(record.cost_nusd).encode()
+    if not record.dropped:
         return lines
-    names = ", ".join(name for name in dropped if name.isascii() and name.isprintable() and name[:1] != "$")
+    names = ", ".join(name for name in record.dropped if name.isascii() and name.isprintable() and name[:1] != "$")
     if not names:
         return lines
     return lines + b"x-lilliput-dropped: %b\r\n" % names[:DROPPED_BYTES].encode()
+
+
+def dollars(nusd: int) -> str:
+    """Nano-dollars as a decimal number of dollars, exactly."""
+    whole, rest = divmod(nusd, 10**9)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

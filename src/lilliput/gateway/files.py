@@ -25,6 +25,7 @@ class Ask(Struct):
     content_type: str
     model: str
     stream: bool = False
+    most: int | None = None
 
 
 class Files(Struct, frozen=True, eq=False):
@@ -32,6 +33,7 @@ class Files(Struct, frozen=True, eq=False):
 
     name: str = "files"
     dialect: str = "openai_chat"
+    is_paid: bool = False
 
     async def read(self, gate: gates.Gate, visit: Visit) -> Ask:
         path, _, query = visit.target.decode("latin-1").partition("?")
@@ -56,7 +58,7 @@ class Files(Struct, frozen=True, eq=False):
             kind = answer.header(b"content-type") or b"application/octet-stream"
         finally:
             answer.release()
-        lines = b"content-type: %b\r\n" % kind + told(record.request_id, record.route)
+        lines = b"content-type: %b\r\n" % kind + told(record)
         slow = visit.reply(status, lines, body)
         if slow is not None:
             await slow

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct
 from lilliput.catalogue.rows import Model
 from lilliput.gateway.observe import Meter
 from lilliput.gateway.threads import Threads
+from lilliput.gateway.till import Till
 from lilliput.gateway.upstream import Link, Upstream
 from lilliput.neutral import Key, Problem, Target
 
@@ -62,6 +63,7 @@ class Gate:
         here: Mapping[str, Here] | None = None,
         model: Callable[[str], Model | None] = lambda id: None,
         threads: Threads | None = None,
+        till: Till | None = None,
         ready: Callable[[], Mapping[str, str]] = dict,
         body_limit_bytes: int = 10 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
@@ -75,6 +77,7 @@ class Gate:
         self.here = here or {}
         self.model = model
         self.threads = threads
+        self.till = till
         self.ready = ready
         self.body_limit_bytes = body_limit_bytes
         self.clock = clock

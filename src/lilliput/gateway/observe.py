@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from lilliput.limits_config import Taken
 from lilliput.neutral import Problem, Usage
 
 REFUSED = b"none; tries=0; why=refused"
@@ -30,6 +31,15 @@ class Record(Struct, kw_only=True):
     is_stream: bool = False
     usage: Usage | None = None
     dropped: tuple[str, ...] = ()
+    pieces: int = 0
+    """Pieces of the answer that went to the caller: its tokens, as far as nobody tells."""
+    prompt_tokens: int = 0
+    """By estimate, from the body's size."""
+    taken: Taken | None = None
+    is_held: bool = False
+    cost_nusd: int | None = None
+    lines: bytes = b""
+    """Further header lines of the answer."""
     problem: Problem | None = None
     left_early: bool = False
 

@@ -7,7 +7,6 @@ inside the stream, and the stream never ends as if it were whole.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, cast
 
 from lilliput.gateway.answer import Answer
 from lilliput.gateway.exchange import Lines, Visit, told
@@ -17,38 +16,37 @@ from lilliput.wire import custom_tools
 from lilliput.wire.openai.problem import invalid_answer
 from lilliput.wire.port import Reader, Watch, Writer
 
-
-class Kept(Protocol):
-    """A watch or writer that has the final answer, once it is over."""
-
-    response: bytes
-
-
 SSE = b"text/event-stream; charset=utf-8"
 
-
-Keep = Callable[[bytes], Awaitable[None]]
-"""Stores the final answer of a dialect that keeps one (Responses), before its caller learns that it is over."""
+Closing = Callable[[object], Awaitable[None]]
+"""What is to be done before the caller learns that the answer is over; it gets the watch or the writer."""
 
 
 async def passing(
-    visit: Visit, record: Record, answer: Answer, watch: Watch, content_type: bytes = SSE, keep: Keep | None = None
+    visit: Visit,
+    record: Record,
+    answer: Answer,
+    watch: Watch,
+    content_type: bytes = SSE,
+    closing: Closing | None = None,
 ) -> None:
     """Relays the provider's own bytes, each event checked; raises the Problem that cut it short."""
     visit.last_word = watch.problem
     last: list[bytes] = []
+    is_closed = False
     lines = head(record, content_type)
 
     def give(out: bytes) -> Awaitable[None] | None:
         if watch.done or watch.trouble is not None:
             answer.stop()
-            if keep is not None and watch.done:
+            if closing is not None and watch.done and not is_closed:
                 last.append(out)
                 return None
         if not out:
             return None
         if not visit.has_started:
             visit.start(200, lines)
+        record.pieces += 1
         return visit.write(out)
 
     feed = watch.feed
@@ -58,12 +56,12 @@ async def passing(
         if slow is not None:
             await slow
         if watch.trouble is not None:
-            raise watch.trouble
+            raise _unasked(answer) or watch.trouble
     finally:
         record.usage = watch.usage
-    if keep is not None:
-        await keep(cast(Kept, watch).response)
-        keep = None
+    if closing is not None:
+        await closing(watch)
+        is_closed = True
         slow = give(b"".join(last))
         if slow is not None:
             await slow
@@ -83,34 +81,35 @@ class Translated:
         reader: Reader,
         writer: Writer,
         restore: custom_tools.Restore | None = None,
-        keep: Keep | None = None,
+        closing: Closing | None = None,
     ) -> None:
         self.visit, self.record, self.answer = visit, record, answer
-        self.reader, self.writer, self.restore, self.keep = reader, writer, restore, keep
+        self.reader, self.writer, self.restore, self.closing = reader, writer, restore, closing
         self.held: list[bytes] = []
         self.trouble: Problem | None = None
 
-    async def run(self) -> None:
-        """Relays to the end; raises the Problem that cut it short."""
-        visit = self.visit
+    async def run(self) -> bool:
+        """Relays to the end; raises the Problem that cut it short. True when only a formal end is left to be read."""
+        visit, reader = self.visit, self.reader
         visit.last_word = self.writer.problem
         await self.answer.pour(self.take)
         slow = self.take(b"") if self.trouble is None else None
         if slow is not None:
             await slow
         if self.trouble is not None:
-            raise self.trouble
+            raise _unasked(self.answer) or self.trouble
         if not visit.has_started:
             raise invalid_answer(b"", "it is empty")
         end = self.writer.end()
-        if self.keep is not None:
-            await self.keep(cast(Kept, self.writer).response)
+        if self.closing is not None:
+            await self.closing(self.writer)
         slow = self.give(end)
         if slow is not None:
             await slow
         slow = visit.finish()
         if slow is not None:
             await slow
+        return reader.done
 
     def take(self, chunk: bytes) -> Awaitable[None] | None:
         """Reads a piece of the answer, b"" its end, and writes what it says."""
@@ -121,7 +120,7 @@ class Translated:
             events, self.trouble = (), problem
         else:
             self.trouble = reader.trouble
-        if self.trouble is not None:
+        if self.trouble is not None or reader.done:
             self.answer.stop()
         if self.restore is not None:
             events = self.restore(events)
@@ -143,13 +142,20 @@ class Translated:
         if not self.visit.has_started:
             self.held.append(out)
             return None
+        self.record.pieces += 1
         if self.held:
             out = b"".join([*self.held, out])
             self.held.clear()
         return self.visit.write(out) if out else None
 
 
+def _unasked(answer: Answer) -> Problem | None:
+    """What is wrong with an answer that cannot be read because it is compressed, which we never ask for."""
+    encoding = answer.header(b"content-encoding")
+    return invalid_answer(encoding, "it is compressed, unasked") if encoding not in (None, b"identity") else None
+
+
 def head(record: Record, content_type: bytes) -> Lines:
     """The header lines of a stream."""
     kind = b"content-type: %b\r\ncache-control: no-cache\r\n" % content_type
-    return kind + told(record.request_id, record.route, record.dropped)
+    return kind + told(record)

@@ -55,7 +55,7 @@ MESSAGES = Chat("messages", "anthropic")
 GENERATE = Chat("generate", "gemini")
 COMPLETIONS = Chat("completions", "openai_completions")
 FILES = Files()
-EMBED = Convert("embeddings", "gemini", gemini_embeddings.to_openai, gemini_embeddings.from_openai)
+EMBED = Convert("embeddings", "gemini", turned_in=gemini_embeddings.to_openai, turned_out=gemini_embeddings.from_openai)
 
 _OPENAI: tuple[Route, ...] = (
     Route("POST", "/v1/chat/completions", "key", CHAT),

@@ -6,7 +6,7 @@ this file's business (`store.responses`), nor what they look like (`wire.respons
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Raw
@@ -27,6 +27,9 @@ from lilliput.wire.responses.state import (
     turn,
     unpack,
 )
+
+Keep = Callable[[bytes], Awaitable[None]]
+"""Stores a final Response object with what it was asked."""
 
 
 class Threads(Protocol):

@@ -85,10 +85,10 @@ class Link(Struct, frozen=True, eq=False):
 
     async def send(self, body: bytes, more: bytes = b"") -> Answer:
         """The answer whose head has come, to `body` with `more` header lines. A kept connection that proves dead is
-        replaced once; raises Problem."""
+        replaced once, and all others that idle are let go with it; raises Problem."""
         data = b"%b%bContent-Length: %d\r\n\r\n%b" % (self.head, more, len(body), body)
+        idle = self.pool.idle
         while True:
-            idle = self.pool.idle
             answer = idle.pop() if idle else await self.pool.connect()
             try:
                 answer.send(data)
@@ -98,6 +98,8 @@ class Link(Struct, frozen=True, eq=False):
                     await answer.event()
             except Stale:
                 answer.release()
+                while idle:
+                    idle.pop().transport.close()
             except BaseException:
                 answer.release()
                 raise

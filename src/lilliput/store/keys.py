@@ -130,6 +130,7 @@ class KeyRing:
         models: Sequence[str] = (),
         expires_at: float | None = None,
         *,
+        team: str = "",
         local: bool = False,
     ) -> tuple[Key, Secret]:
         """A new key and its token, which cannot be had again; Problem (client, 400) for what no key may have."""
@@ -137,6 +138,7 @@ class KeyRing:
         key = Key(
             id="",
             name=_name(name),
+            team=_name(team),
             models=tuple(_model(m) for m in models),
             expires_at=_expiry(expires_at, now),
             created_at=now,

@@ -21,13 +21,15 @@ from lilliput.store.writer import Writer
 
 T = TypeVar("T")
 SCHEMA = Path(__file__).with_name("schema")
-FIND_KEY = "SELECT digest, id, name, models, created_at, expires_at, revoked_at, local FROM api_key WHERE digest = ?"
+FIND_KEY = """
+SELECT digest, id, name, team, models, created_at, expires_at, revoked_at, local FROM api_key WHERE digest = ?
+"""
 LIST_KEYS = """
-SELECT digest, id, name, models, created_at, expires_at, revoked_at, local FROM api_key ORDER BY created_at, id
+SELECT digest, id, name, team, models, created_at, expires_at, revoked_at, local FROM api_key ORDER BY created_at, id
 """
 ADD_KEY = """
-INSERT INTO api_key (digest, id, name, models, created_at, expires_at, revoked_at, local)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO api_key (digest, id, name, team, models, created_at, expires_at, revoked_at, local)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 REVOKE_KEY = "UPDATE api_key SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL"
 NOTED = "SELECT value FROM note WHERE name = ?"
@@ -35,7 +37,7 @@ NOTE = "INSERT INTO note (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING"
 _READ_WAIT_S = 0.1
 """In WAL mode a read waits for no writer; it may meet the recovery after another process's crash, for milliseconds."""
 
-_Row = tuple[bytes, str, str, str, float, float | None, float | None, int]
+_Row = tuple[bytes, str, str, str, str, float, float | None, float | None, int]
 
 
 class SqliteStore:
@@ -87,7 +89,7 @@ class SqliteStore:
     async def add_key(self, row: KeyRow) -> bool:
         k = row.key
         models = json.encode(k.models).decode()
-        values = (row.digest, k.id, k.name, models, k.created_at, k.expires_at, k.revoked_at, int(k.local))
+        values = (row.digest, k.id, k.name, k.team, models, k.created_at, k.expires_at, k.revoked_at, int(k.local))
         return await self.write(lambda db: db.execute(ADD_KEY, values).rowcount == 1, changes_keys=True)
 
     async def keys(self) -> list[Key]:
@@ -135,10 +137,11 @@ class SqliteStore:
 
 
 def _key_row(row: _Row) -> KeyRow:
-    digest, key_id, name, models, created_at, expires_at, revoked_at, local = row
+    digest, key_id, name, team, models, created_at, expires_at, revoked_at, local = row
     key = Key(
         id=key_id,
         name=name,
+        team=team,
         models=json.decode(models, type=tuple[str, ...]),
         created_at=created_at,
         expires_at=expires_at,

@@ -83,6 +83,7 @@ class Reader:
     """
 
     def __init__(self, answer: Answer, stream: bool, lines: bool = False) -> None:
+        self.done = False
         self.trouble: Problem | None = None
         self._answer = answer
         self._lines = lines

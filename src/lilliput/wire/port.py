@@ -35,6 +35,8 @@ class Reader(Protocol):
     """
 
     trouble: Problem | None
+    done: bool
+    """The answer said that it is over, where its dialect has a word for it: nothing after that is looked at."""
 
     def __call__(self, data: bytes) -> Sequence[Event]: ...
 

@@ -128,7 +128,7 @@ class Reader:
         self._ids: set[str] = set()
         self._finish: str | None = None
         self._usages: list[bytes] = []
-        self._began = self._done = self._over = False
+        self._began = self.done = self._over = False
 
     def __call__(self, data: bytes) -> list[Event]:
         if self.trouble is not None:
@@ -159,7 +159,7 @@ class Reader:
 
     def end(self) -> list[Event]:
         """At the end of the events: raises Problem (upstream_truncated) unless the last one has come."""
-        if not self._done:
+        if not self.done:
             raise truncated_answer()
         return []
 
@@ -193,7 +193,7 @@ class Reader:
     # -- a stream ------------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes, out: list[Event]) -> None:
-        if self._done or not data.strip():
+        if self.done or not data.strip():
             return
         e = _parsed(_event, data)
         kind = e.type
@@ -289,7 +289,7 @@ class Reader:
         if self._blocks:
             for index in sorted(self._blocks):
                 self._stop(index, out)
-        self._done = True
+        self.done = True
         out.append(Ended(FINISH.get(self._finish) if self._finish else None, self._finish))
 
     # -- a whole answer ------------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ class Reader:
     """A reader (see `port.Reader`) for one answer."""
 
     def __init__(self, turn: Turn, stream: bool) -> None:
+        self.done = False
         self.trouble: Problem | None = None
         self._turn = turn
         self._splitter = eventstream.Splitter() if stream else None

@@ -47,6 +47,7 @@ class Reader:
     """
 
     def __init__(self, stream: bool) -> None:
+        self.done = False
         self.trouble: Problem | None = None
         self._splitter: sse.Splitter | chunk.ArraySplitter | None = sse.Splitter() if stream else None
         self._whole: list[bytes] = []

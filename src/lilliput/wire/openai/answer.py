@@ -68,7 +68,7 @@ class Reader:
         self._choices: dict[int, _ChoiceReader] = {}
         self._usage = b""
         self._whole_bytes = 0
-        self._began = self._is_told = self._done = self._is_over = False
+        self._began = self._is_told = self.done = self._is_over = False
 
     def __call__(self, data: bytes) -> list[Event]:
         if self.trouble is not None:
@@ -110,12 +110,12 @@ class Reader:
         self._is_over = True
         if self._splitter is None:
             self._answer(b"".join(self._whole), out)
-        elif not self._done:
+        elif not self.done:
             rest = [line for line in self._splitter.rest.splitlines() if line[:1] not in (b"", b":")]
             left = self._splitter.end()
             for data in left:
                 self._last(data, out)
-            if not self._done and (not self._is_finished() or (rest and not left)):
+            if not self.done and (not self._is_finished() or (rest and not left)):
                 raise truncated_answer()
         for choice in self._choices.values():
             choice.end(out)
@@ -128,10 +128,10 @@ class Reader:
             raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
 
     def _event(self, data: bytes, out: list[Event]) -> None:
-        if self._done:
+        if self.done:
             return
         if data[:1] != b"{" and (data := data.strip()) in (b"", sse.DONE):
-            self._done = bool(data)
+            self.done = bool(data)
             return
         answer = chunk.parsed(data)
         if answer.error is not chunk.NONE and chunk.is_there(answer.error):

@@ -130,6 +130,8 @@ def is_there(raw: Raw) -> bool:
 def parsed(data: bytes) -> Answer:
     """The answer in `data`; raises Problem for what is no JSON, is cut short or has other types."""
     try:
+        if not data.isascii():
+            data.decode()  # the decoder does not look at what it skips
         return _decode(data)
     except msgspec.ValidationError as e:
         raise invalid_answer(data, str(e)) from None

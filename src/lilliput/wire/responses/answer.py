@@ -65,7 +65,7 @@ class Reader:
         self._items: dict[int, _Open] = {}
         self._ids: set[str] = set()
         self._latest = 0
-        self._began = self._done = self._is_over = False
+        self._began = self.done = self._is_over = False
 
     def __call__(self, data: bytes) -> list[Event]:
         if self.trouble is not None:
@@ -109,7 +109,7 @@ class Reader:
                 self._event(data, out)
             except Problem as trouble:
                 raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
-        if not self._done:
+        if not self.done:
             raise truncated_answer()
 
     def _answer(self, data: bytes, out: list[Event]) -> None:
@@ -123,7 +123,7 @@ class Reader:
         self._close(a, out)
 
     def _event(self, data: bytes, out: list[Event]) -> None:
-        if self._done or data.strip() in (b"", sse.DONE):
+        if self.done or data.strip() in (b"", sse.DONE):
             return
         e = _parsed(data)
         if e is None:
@@ -200,7 +200,7 @@ class Reader:
             out.append(Counted(usage))
         if a.status == "failed" or chunk.is_there(a.error):
             raise failed(a.error)
-        self._done = True
+        self.done = True
         native = a.status
         if native == "completed":
             out.append(Ended("tool_calls" if self._ids else "stop", native))

@@ -90,7 +90,8 @@ def write_reply(reply: Reply, r: Request, id: str = "resp_0", created_s: int = 0
 
 def write_stream_problem(p: Problem, sequence: int = 0) -> bytes:
     """The `error` event for `p`, the last of a stream."""
-    error = {"type": "error", "code": p.code or _CODES.get(p.fault, "server_error"), "message": p.say, "param": p.param}
+    code = "provider_auth" if p.fault == "provider_auth" else p.code or _CODES.get(p.fault, "server_error")
+    error = {"type": "error", "code": code, "message": p.say, "param": p.param}
     return b"event: error\ndata: %b\n\n" % _json(error | {"sequence_number": sequence})
 
 
@@ -155,12 +156,10 @@ class Writer:
         return out + self._event("response.incomplete", b'"response":' + self.response)
 
     def problem(self, p: Problem) -> bytes:
-        """The last word of an answer that went wrong; one that had not begun is an error alone."""
-        if not self._opened:
-            return write_stream_problem(p, self._sequence)
+        """The `error` event, whose words are free; those of the object, which is kept as failed, are OpenAI's few."""
         code = _CODES.get(p.fault, "server_error")
         self.response = self._object("failed", error={"code": code, "message": p.say})
-        return self._event("response.failed", b'"response":' + self.response)
+        return write_stream_problem(p, self._sequence)
 
     # -- events --------------------------------------------------------------------------------------------------
 

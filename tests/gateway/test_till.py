@@ -1,0 +1,237 @@
+"""Limits and the ledger around a request: held before it goes out, settled once before its caller knows it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from tests.gateway.rig import (
+    CHAT,
+    DONE,
+    KEY,
+    STREAM,
+    STREAM_HEAD,
+    Rig,
+    Script,
+    answering,
+    by_wish,
+    framed,
+    json_answer,
+    rig,
+    run,
+    until,
+)
+
+from lilliput.catalogue.rows import Price
+from lilliput.gateway.limits import Limiter
+from lilliput.gateway.till import Till
+from lilliput.limits_config import Caps, Limits
+from lilliput.money import Account, UsageQuery
+from lilliput.neutral import Key
+from lilliput.store.counters import LocalCounters
+from lilliput.store.ledger import SqliteLedger
+from lilliput.store.sqlite import SqliteStore
+
+PRICE = Price(input=1_000_000_000, output=2_000_000_000)
+"""Dollars 1 and 2 per million tokens: `whole()` and `STREAM` cost 3 * 1000 + 2 * 2000 nano-dollars."""
+COST = 7000
+EVERYTHING = UsageQuery(by=("served",))
+
+
+@contextlib.asynccontextmanager
+async def shop(
+    place: Path, script: Script = by_wish, limits: Limits | None = None, price: Price | None = PRICE
+) -> AsyncIterator[tuple[Rig, SqliteLedger]]:
+    """A gateway with a ledger, and with limits when they are given."""
+    store = SqliteStore(place / "l.db")
+    ledger = SqliteLedger(store)
+    limiter = Limiter(limits, LocalCounters(), lambda key: (key.team,) if key.team else ()) if limits else None
+    async with rig(script) as r:
+        r.gate.till = Till(limiter=limiter, ledger=ledger, price=lambda id: price, clock=time.time)
+        try:
+            yield r, ledger
+        finally:
+            ledger.close()
+            await store.close()
+
+
+async def spent(ledger: SqliteLedger, account: str = "k1") -> tuple[int, int]:
+    found = await ledger.account(account)
+    return (0, 0) if found is None else (found.spent_nusd, found.held_nusd)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+def test_a_request_is_on_record_before_its_caller_knows_that_it_is_over(
+    tmp_path: Path, stream: bool, path: str
+) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as (r, ledger):
+            body: dict[str, Any] = {"model": "p/m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+            got = await r.ask("POST", path, {**body, "stream": stream})
+            assert got.status == 200
+            assert await spent(ledger) == (COST, 0)
+            if not stream:
+                assert got.headers["x-lilliput-cost"] == "0.000007"
+            (row,) = await ledger.usage(EVERYTHING)
+            assert (row.group, row.requests, row.prompt_tokens, row.completion_tokens) == (("p/m",), 1, 3, 2)
+            assert await ledger.check() == []
+
+    run(main())
+
+
+def test_what_came_to_nothing_costs_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, answering(json_answer(b'{"error":{"message":"no"}}', 500))) as (r, ledger):
+            assert (await r.chat(max_tokens=5)).status == 502
+            assert await spent(ledger) == (0, 0)
+            (row,) = await ledger.usage(EVERYTHING)
+            assert (row.requests, row.problems, row.cost_nusd) == (1, 1, 0)
+
+    run(main())
+
+
+def test_a_stream_that_breaks_is_paid_as_far_as_it_came(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, answering(STREAM_HEAD + framed(*STREAM[:3]))) as (r, ledger):
+            got = await r.chat(stream=True, max_tokens=5)
+            assert "upstream_truncated" in got.body.decode()
+            cost, held = await spent(ledger)
+            assert held == 0
+            assert 0 < cost <= 200_000
+
+    run(main())
+
+
+def test_a_caller_that_leaves_leaves_no_hold(tmp_path: Path) -> None:
+    async def main() -> None:
+        async def silent(provider: Any, body: bytes, reader: Any, writer: Any) -> None:
+            await reader.read()
+
+        async with shop(tmp_path, silent) as (r, ledger):
+            _, writer = await r.connect()
+            body = json.dumps({"model": "p/m", "messages": [], "max_tokens": 5}).encode()
+            head = (
+                f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
+            )
+            writer.write(head.encode() + body)
+            await until(lambda: r.provider.bodies)
+            assert (await spent(ledger))[1] > 0
+            writer.close()
+            for _ in range(100):
+                if await spent(ledger) == (0, 0):
+                    break
+                await asyncio.sleep(0.02)
+            assert await spent(ledger) == (0, 0)
+
+    run(main())
+
+
+def test_a_budget_that_is_used_up_says_so_before_anything_goes_out(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as (r, ledger):
+            await ledger.put_account(Account(id="k1", kind="key", limit_nusd=COST + 300_000))
+            assert (await r.chat(max_tokens=50)).status == 200
+            got = await r.chat(max_tokens=5000)
+            assert (got.status, got.error["code"]) == (402, "budget_exceeded")
+            assert "max_tokens" in got.error["message"]
+            assert len(r.provider.bodies) == 1
+            assert (await r.chat(max_tokens=50)).status == 200
+
+    run(main())
+
+
+def test_a_team_pays_for_its_keys(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as (r, ledger):
+            await ledger.put_account(Account(id="blue", kind="team"))
+            await ledger.put_account(Account(id="k1", kind="key", parent="blue"))
+            await ledger.grant("blue", 250_000, "")
+            assert (await r.chat(max_tokens=50)).status == 200
+            assert await spent(ledger, "blue") == (COST, 0)
+            got = await r.chat(max_tokens=5000)
+            assert (got.status, got.error["code"]) == (402, "insufficient_credits")
+
+    run(main())
+
+
+def test_a_price_that_is_not_known_is_refused_where_there_is_a_budget(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path, price=None) as (r, ledger):
+            assert (await r.chat()).status == 200
+            (row,) = await ledger.usage(EVERYTHING)
+            assert (row.cost_nusd, row.unpriced) == (0, 1)
+            await ledger.put_account(Account(id="k1", kind="key", limit_nusd=10**9))
+            got = await r.chat()
+            assert (got.status, got.error["code"]) == (400, "price_unknown")
+
+    run(main())
+
+
+def test_limits_are_told_and_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        limits = Limits(key=Caps(requests_per_minute=2), teams={"blue": Caps(in_flight=5)})
+        async with shop(tmp_path, limits=limits) as (r, ledger):
+            key = Key(id="k1", team="blue")
+            r.gate.find_key = lambda token: key if token == KEY else None
+            first = await r.chat()
+            assert (first.headers["x-ratelimit-limit-requests"], first.headers["x-ratelimit-remaining-requests"]) == (
+                "2",
+                "1",
+            )
+            assert (await r.chat(stream=True)).headers["x-ratelimit-remaining-requests"] == "0"
+            third = await r.chat()
+            assert (third.status, third.error["code"]) == (429, "rate_limit_exceeded")
+            assert int(third.headers["retry-after"]) > 0
+            assert third.headers["x-ratelimit-remaining-requests"] == "0"
+            assert len(r.provider.bodies) == 2
+            (row,) = await ledger.usage(EVERYTHING)
+            assert row.requests == 2, "what a limit keeps out is not held"
+
+    run(main())
+
+
+def test_tokens_are_put_right_once_they_are_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        limits = Limits(key=Caps(tokens_per_minute=100))
+        async with shop(tmp_path, limits=limits) as (r, _):
+            for _ in range(5):  # each may come to 50 and more, and comes to 5
+                assert (await r.chat(max_tokens=30)).status == 200
+            assert (await r.chat(max_tokens=101)).status == 429
+
+    run(main())
+
+
+def test_a_provider_that_tells_no_usage_is_paid_by_estimate(tmp_path: Path) -> None:
+    async def main() -> None:
+        untold = STREAM_HEAD + framed(*STREAM[:4], DONE)
+        async with shop(tmp_path, answering(untold)) as (r, ledger):
+            assert (await r.chat(stream=True)).status == 200
+            cost, held = await spent(ledger)
+            assert held == 0
+            assert cost > 0
+
+    run(main())
+
+
+def test_two_hundred_at_once_never_spend_more_than_there_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as (r, ledger):
+            body = {"model": "p/m", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+            each = (len(json.dumps(body)) * 1000) + 2 * 2000
+            await ledger.put_account(Account(id="k1", kind="key", limit_nusd=each * 2))
+            got = await asyncio.gather(*(r.ask("POST", CHAT, body) for _ in range(200)))
+            found = await ledger.account("k1")
+            assert found is not None
+            assert found.spent_nusd == COST * sum(a.status == 200 for a in got) <= each * 2
+            assert {a.status for a in got} == {200, 402}
+            assert structs.asdict(found)["held_nusd"] == 0
+
+    run(main())
