@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "router": {"neutral", "catalogue"},
     "gateway": {"neutral", "money", "limits_config", "wire", "catalogue", "router"},
     "local": {"neutral", "wire"},
-    "config": {"neutral", "catalogue", "limits_config"},
+    "config": {"neutral", "catalogue", "router", "limits_config"},
     "cli": {
         *("neutral", "money", "limits_config", "chaos", "wire", "catalogue", "router", "gateway", "store", "local"),
         *("config", "cli"),

@@ -17,6 +17,7 @@ from lilliput.catalogue.rows import ModelPatch, ProviderPatch
 from lilliput.catalogue.strict import read_toml
 from lilliput.limits_config import Limits
 from lilliput.neutral import Problem
+from lilliput.router.routes import Route, Terms, check
 
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 50)]
@@ -93,6 +94,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Longest silence within a provider's answer."""
     total_timeout_s: Seconds = 0
     """For a whole exchange; 0 sets no limit, so that long streams live."""
+    retry_share: Annotated[float, Meta(ge=0, le=10)] = 0.2
+    """Retries that one worker may make, as a share of its requests: an outage is not to be multiplied."""
     drain_s: Seconds = 30
     """How long open answers may go on after the order to stop."""
 
@@ -148,6 +151,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The engine on this machine."""
     store: StoreTable = StoreTable()
     """The database."""
+    routes: dict[str, Route] = field(default_factory=dict)
+    """`[routes.NAME]`: names that clients may call, the deployments behind them and the policy between."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """`[aliases]`: other names for models and routes."""
+    terms: dict[str, Terms] = field(default_factory=dict)
+    """`[terms.PROVIDER]`: what a provider does with data, and where."""
     limits: Limits = Limits()
     """Requests and tokens that keys, teams and models may take."""
     ledger: LedgerTable = LedgerTable()
@@ -174,6 +183,7 @@ def read(path: Path | None) -> Config:
     if path is None:
         return Config()
     config = read_toml(path, Config)
+    check(config.routes, config.aliases, str(path))
     for name in config.local.models:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise Problem(

@@ -125,7 +125,7 @@ def _ways(base: str, key: str) -> list[Way]:
 
 
 def _config(port: int, root: Path) -> str:
-    text = f"[server]\nfirst_byte_timeout_s = {SILENCE_S}\nstall_timeout_s = {SILENCE_S}\n"
+    text = f"[server]\nretry_share = 10\nfirst_byte_timeout_s = {SILENCE_S}\nstall_timeout_s = {SILENCE_S}\n"
     text += f'[local.models]\n"{weights.DEFAULT}" = "{root}/none.gguf"\n'
     for name, dialect in _DIALECTS.items():
         text += f'[providers.liar-{name}]\ndialect = "{dialect}"\nbase = "http://127.0.0.1:{port}/v1"\n'

@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 import lilliput
+from lilliput.cli import accounts
+from lilliput.cli.options import PLAIN, ConfigFile, Json
 
 
 class _Root(TyperGroup):
@@ -40,18 +42,17 @@ class _Root(TyperGroup):
         return result
 
 
-_PLAIN: dict[str, Any] = {"rich_markup_mode": None, "no_args_is_help": True}  # rich would double the time of --help
 app = typer.Typer(
     cls=_Root,
     name="lilliput",
     help="One endpoint for every language model, with a small one built in.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    **_PLAIN,
+    **PLAIN,
 )
-key = typer.Typer(help="Make, list and revoke API keys.", **_PLAIN)
+key = typer.Typer(help="Make, list and revoke API keys.", **PLAIN)
 app.add_typer(key, name="key")
-config = typer.Typer(help="Show the configuration that is in force.", **_PLAIN)
+config = typer.Typer(help="Show the configuration that is in force.", **PLAIN)
 app.add_typer(config, name="config")
 providers = typer.Typer(
     help="List the providers: ready, or which variable each one misses. `test` calls one.",
@@ -59,12 +60,9 @@ providers = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(providers, name="providers")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="Configuration to read; else config.toml in LILLIPUT_HOME."),
-]
+app.add_typer(accounts.credits, name="credits")
+app.command()(accounts.usage)
+app.add_typer(accounts.db, name="db")
 
 
 def _provider_names(incomplete: str) -> list[str]:
@@ -282,99 +280,32 @@ def chaos(
     raise typer.Exit(command(wanted, listing, as_json))
 
 
-credits = typer.Typer(help="Show and set what accounts may spend: limits and prepaid credits.", **_PLAIN)
-app.add_typer(credits, name="credits")
+route = typer.Typer(help="Show where a request would go.", **PLAIN)
+app.add_typer(route, name="route")
 
 
-class _Period(StrEnum):
-    total = "total"
-    day = "day"
-    week = "week"
-    month = "month"
-
-
-@credits.command("grant", context_settings={"ignore_unknown_options": True})
-def credits_grant(
-    account: Annotated[str, typer.Argument(help="Account to pay into: a key's id, a team, an organisation.")],
-    amount: Annotated[str, typer.Argument(metavar="USD", help="Dollars; negative takes back what is left.")],
-    note: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+@route.command("explain")
+def route_explain(
+    file: Annotated[str, typer.Argument(help="A chat request as JSON; - reads standard input.")],
+    config: ConfigFile = None,
     as_json: Json = False,
 ) -> None:
-    """Pay credits into an account, which from then on may spend no more than it has."""
-    from lilliput.cli.credits import grant
+    """Show the plan of a request: filters, order, prices and why. Nothing is sent."""
+    from lilliput.cli.route import explain
 
-    grant(os.environ, account, amount, note, as_json)
-
-
-@credits.command("show")
-def credits_show(
-    account: Annotated[str | None, typer.Argument(help="Only this account.")] = None, as_json: Json = False
-) -> None:
-    """Show what accounts may spend, have spent and hold."""
-    from lilliput.cli.credits import show
-
-    show(os.environ, account, as_json)
+    explain(os.environ, config, file, as_json)
 
 
-@credits.command("limit")
-def credits_limit(
-    account: Annotated[str, typer.Argument(help="Account; it is made when it is not there.")],
-    usd: Annotated[str, typer.Option(metavar="USD", help="Most that it may spend, or none.")],
-    per: Annotated[_Period, typer.Option(help="In which time; total is for ever.")] = _Period.total,
-    as_json: Json = False,
-) -> None:
-    """Set the most that an account may spend in a period."""
-    from lilliput.cli.credits import limit
-
-    limit(os.environ, account, usd, per.value, as_json)
+importing = typer.Typer(help="Print another gateway's configuration as ours.", **PLAIN)
+config.add_typer(importing, name="import")
 
 
-@app.command()
-def usage(
-    by: Annotated[str, typer.Option(metavar="A,B", help="key, model, served, operation, tag, day.")] = "model",
-    since: Annotated[str, typer.Option(metavar="TIME", help="7d, 12h, or a date such as 2026-11-01.")] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="As --since; not included.")] = "",
-    account: Annotated[str | None, typer.Option(help="Only this account and those below it.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows.")] = 1000,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Show requests, tokens and cost, added up from the ledger."""
-    from lilliput.cli.usage import usage as command
+@importing.command("litellm")
+def import_litellm(file: Annotated[Path, typer.Argument(help="LiteLLM's config.yaml.")]) -> None:
+    """Print a LiteLLM configuration as ours."""
+    from lilliput.cli.importing import from_litellm
 
-    if as_csv and as_json:
-        raise typer.BadParameter("--csv or --json, not both")
-    command(os.environ, by, since, until, account, limit, as_csv, as_json)
-
-
-db = typer.Typer(help="Upgrade, back up and check the database.", **_PLAIN)
-app.add_typer(db, name="db")
-
-
-@db.command("upgrade")
-def db_upgrade(as_json: Json = False) -> None:
-    """Bring the database to the newest version."""
-    from lilliput.cli.db import upgrade
-
-    upgrade(os.environ, as_json)
-
-
-@db.command("backup")
-def db_backup(
-    file: Annotated[Path, typer.Argument(help="Where the copy goes; nothing may be there.")], as_json: Json = False
-) -> None:
-    """Copy the database while it is used."""
-    from lilliput.cli.db import backup
-
-    backup(os.environ, file, as_json)
-
-
-@db.command("check")
-def db_check(as_json: Json = False) -> None:
-    """Check the database and that the ledger adds up. Exit 1 when it does not."""
-    from lilliput.cli.db import check
-
-    raise typer.Exit(check(os.environ, as_json))
+    from_litellm(file)
 
 
 def run() -> None:

@@ -35,9 +35,9 @@ def explain(env: Mapping[str, str], config_file: Path | None, file: str, as_json
     catalogue = here.catalogue(env, *here.settings(env, config_file))
     world = World(
         catalogue,
-        getattr(config, "routes", {}),
-        getattr(config, "aliases", {}),
-        getattr(config, "terms", {}),
+        config.routes,
+        config.aliases,
+        config.terms,
     )
     fields = _fields(file)
     request = _request(fields)

@@ -10,8 +10,10 @@ import contextlib
 import gc
 import ipaddress
 import os
+import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -30,10 +32,13 @@ from lilliput.gateway.asgi import App, application, serve_cold
 from lilliput.gateway.exchange import exchange
 from lilliput.gateway.gates import Gate
 from lilliput.gateway.routes import Routes
+from lilliput.gateway.routing import Routing
 from lilliput.gateway.server import Limits, Listener
 from lilliput.gateway.upstream import Upstream
 from lilliput.gateway.visit import Visit
 from lilliput.neutral import Problem
+from lilliput.router.attempts import Budget
+from lilliput.router.plan import World
 from lilliput.store.counters import LocalCounters
 from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
 from lilliput.store.open import open_store, store_url
@@ -102,6 +107,12 @@ async def compose(
             here={LOCAL: mini},
             threads=opened.responses,
             till=paying,
+            routing=Routing(
+                World(catalogue, config.routes, config.aliases, config.terms),
+                time.time,
+                random.random,
+                Budget(s.retry_share),
+            ),
             ready=lambda: _faults(catalogue, mini),
             body_limit_bytes=s.body_limit_bytes,
         )

@@ -46,7 +46,7 @@ def needs(r: Request) -> Needs:
 
 def can(model: Model | None, asked: Needs) -> bool:
     """False where the model is known to lack something of what is asked."""
-    return _lack(model, asked) is None
+    return lack(model, asked) is None
 
 
 def fitted(model: Model | None, r: Request) -> tuple[Request, tuple[str, ...]]:
@@ -58,12 +58,13 @@ def fitted(model: Model | None, r: Request) -> tuple[Request, tuple[str, ...]]:
     cut: tuple[str, ...] = ()
     if r.max_tokens and 0 < model.max_output_tokens < r.max_tokens:
         r, cut = structs.replace(r, max_tokens=model.max_output_tokens), ("max_tokens",)
-    if (problem := _lack(model, needs(r))) is not None:
+    if (problem := lack(model, needs(r))) is not None:
         raise problem
     return r, cut
 
 
-def _lack(model: Model | None, asked: Needs) -> Problem | None:
+def lack(model: Model | None, asked: Needs) -> Problem | None:
+    """What the model is known to lack of what is asked, as the Problem to tell."""
     if model is None:
         return None
     for kind in asked.reads if model.input else ():

@@ -15,7 +15,8 @@ from lilliput.gateway import able, gates, relay, threads
 from lilliput.gateway.answer import Answer
 from lilliput.gateway.exchange import JSON, Visit, told
 from lilliput.gateway.observe import Record
-from lilliput.gateway.outward import made, raise_problem, send, way
+from lilliput.gateway.outward import made, raise_problem, routed, send, way
+from lilliput.gateway.routing import without_wishes
 from lilliput.neutral import Request, Target, fold
 from lilliput.router.attempts import Step
 from lilliput.wire import custom_tools, dialects, quirks, strict
@@ -81,6 +82,13 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
             ask.keep = partial(threads.remember, gate.threads, visit.key.id, fields)
         return ask
 
+    def told(self, ask: Ask) -> tuple[dict[str, Raw], Request | None]:
+        fields, ask.fields = ask.fields, without_wishes(ask.fields)
+        if len(ask.fields) != len(fields):
+            ask.body = _encode(ask.fields)
+        ask.request = self._request(ask)
+        return fields, ask.request
+
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
         target = step.target
         here = gate.here.get(target.provider)
@@ -104,7 +112,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
             extra = forwarded(visit) if self.dialect == "anthropic" else ()
         place = (speaks, ask.stream, extra)
         known = made(gate, target, place) or way(gate, target, place, partial(_endpoint, *place))
-        record.route = known.route if step.number == 1 else b"%b; tries=%d; why=named" % (known.served, step.number)
+        record.route = routed(known, record, step)
         answer = await send(gate, known, body)
         drains = False
         try:

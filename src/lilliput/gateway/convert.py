@@ -13,8 +13,8 @@ from lilliput.gateway import gates, relay
 from lilliput.gateway.answer import Answer
 from lilliput.gateway.exchange import Visit, told
 from lilliput.gateway.observe import Record
-from lilliput.gateway.outward import raise_problem, send, way
-from lilliput.neutral import Problem, Target
+from lilliput.gateway.outward import raise_problem, routed, send, way
+from lilliput.neutral import Problem, Request, Target
 from lilliput.router.attempts import Step
 from lilliput.wire import strict
 from lilliput.wire.openai.problem import read_problem
@@ -64,6 +64,9 @@ class Convert(Struct, frozen=True, eq=False):
             strict.unique(body, len(_encode(fields)), len(fields))
         return Ask(asked, body, path, asked.model, bool(asked.stream))
 
+    def told(self, ask: Ask) -> tuple[dict[str, Raw], Request | None]:
+        return {}, None
+
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
         target = step.target
         adapter = modalities.operation(self.name).adapters.get(target.dialect)
@@ -78,7 +81,7 @@ class Convert(Struct, frozen=True, eq=False):
         sent = adapter.write(body, ask.asked, target)
         record.dropped = sent.dropped
         known = way(gate, target, (self.name,), partial(_endpoint, adapter, ask.asked), keeps=not adapter.varies)
-        record.route = known.route if step.number == 1 else b"%b; tries=%d; why=named" % (known.served, step.number)
+        record.route = routed(known, record, step)
         answer = await send(gate, known, sent.body)
         drains = False
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol, cast
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from lilliput.gateway import gates
 from lilliput.gateway.chat import Ask, forwarded, read_fields
@@ -48,12 +48,15 @@ class Count(Struct, frozen=True, eq=False):
         request = dialects.client(self.dialect).read_request(visit.body, path)
         return Ask(asked, fields, visit.body, path, asked.model, False, request)
 
+    def told(self, ask: Ask) -> tuple[dict[str, Raw], Request | None]:
+        return ask.fields, ask.request
+
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
         target, r = step.target, ask.request
         assert r is not None
         speaker: Any = dialects.provider(target.dialect)
         lines = b""
-        record.route = gates.served(target) + b"; tries=%d; why=named" % step.number
+        record.route = b"%b; tries=%d; why=%b" % (gates.served(target), step.number, record.why)
         if hasattr(speaker, "count_endpoint"):
             extra = forwarded(visit) if target.dialect == "anthropic" else ()
             known = way(gate, target, ("count", extra), partial(_endpoint, speaker, extra))

@@ -12,9 +12,12 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from msgspec import Raw
+
 from lilliput.gateway import gates
-from lilliput.gateway.observe import REFUSED, Record
-from lilliput.neutral import Key, Problem
+from lilliput.gateway.observe import NAMED, REFUSED, Record
+from lilliput.gateway.routing import Choice
+from lilliput.neutral import Key, Problem, Request
 from lilliput.router.attempts import Step, attempts
 from lilliput.wire import dialects
 from lilliput.wire.openai import problem as openai_problem
@@ -81,6 +84,10 @@ class Operation(Protocol):
         """What is asked, an `Ask`; raises Problem (400) for what cannot be."""
         ...
 
+    def told(self, ask: Any) -> tuple[dict[str, Raw], Request | None]:
+        """What a router looks at: the body's fields, which lose what is meant for it alone, and the chat request."""
+        ...
+
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Any) -> None:
         """One call to one target, relayed to the caller; raises Problem, and another try is free until
         `visit.has_started`."""
@@ -96,24 +103,42 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
     try:
         ask = await op.read(gate, visit)
         record.model, record.is_stream = ask.model, ask.stream
-        target = gate.target(ask.model)
+        choice = _choose(gate, op, visit, ask)
+        record.why, target = choice.why, choice.targets[0]
         if visit.key.models:
             gates.may_call(gate, visit.key, target)
         if gate.till is not None and op.is_paid:
             await gate.till.open(visit.key, target, record, len(visit.body), ask.most)
-        steps = attempts([target], gate.dice)
+        routing = gate.routing
+        if routing is None:
+            steps = attempts(choice.targets, gate.dice)
+        else:
+            routing.budget.earn()
+            budget, windows = routing.budget, choice.windows
+            steps = attempts(choice.targets, gate.dice, budget=budget, clock=routing.clock, windows=windows)
         step = next(steps)
         while True:
             record.served_by, record.tries = step.target.id, step.number
+            if step.wait_s:
+                await asyncio.sleep(step.wait_s)
+            if routing is not None:
+                routing.begin(step.target)
             try:
-                if step.wait_s:
-                    await asyncio.sleep(step.wait_s)
                 await op.attempt(gate, visit, record, step, ask)
-                break
             except Problem as problem:
+                if routing is not None:
+                    routing.note(step.target, problem)
                 if visit.has_started:
                     raise
                 step = steps.send(problem)
+            except asyncio.CancelledError:
+                if routing is not None:
+                    routing.leave(step.target)
+                raise
+            else:
+                if routing is not None:
+                    routing.note(step.target, None)
+                break
         record.left_early = False
     except Problem as problem:
         record.problem, record.left_early = problem, False
@@ -127,6 +152,16 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         if gate.till is not None:
             await asyncio.shield(gate.till.close(record))
         gate.meter.note(record)
+
+
+def _choose(gate: gates.Gate, op: Operation, visit: Visit, ask: Ask) -> Choice:
+    """Where the request may go, in which order."""
+    target = gate.target(ask.model) if gate.routing is None else gate.routing.named(ask.model)
+    if target is not None:
+        return Choice((target,), {}, NAMED)
+    assert gate.routing is not None
+    fields, request = op.told(ask)
+    return gate.routing.choose(visit.key, ask.model, fields, request, len(visit.body), ask.most)
 
 
 async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import unquote
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from lilliput.gateway import gates
 from lilliput.gateway.exchange import Visit, told
 from lilliput.gateway.observe import Record
-from lilliput.gateway.outward import raise_problem, send, way
-from lilliput.neutral import Problem
+from lilliput.gateway.outward import raise_problem, routed, send, way
+from lilliput.neutral import Problem, Request
 from lilliput.router.attempts import Step
 from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.operations import files
@@ -45,11 +45,14 @@ class Files(Struct, frozen=True, eq=False):
         body = files.upload(visit.body, content_type) if call.uploads else visit.body
         return Ask(call, body, content_type or "application/json", f"{call.provider}/*")
 
+    def told(self, ask: Ask) -> tuple[dict[str, Raw], Request | None]:
+        return {}, None
+
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
         target, call = step.target, ask.call
         endpoint = partial(files.endpoint, call=call, content_type=ask.content_type)
         known = way(gate, target, ("files",), endpoint, call.method, keeps=False)
-        record.route = b"%b; tries=%d; why=named" % (known.served, step.number)
+        record.route = routed(known, record, step)
         answer = await send(gate, known, ask.body)
         try:
             if not 200 <= answer.status < 300:

@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from lilliput.catalogue.rows import Model
 from lilliput.gateway.observe import Meter
+from lilliput.gateway.routing import Routing
 from lilliput.gateway.threads import Threads
 from lilliput.gateway.till import Till
 from lilliput.gateway.upstream import Link, Upstream
@@ -64,6 +65,7 @@ class Gate:
         model: Callable[[str], Model | None] = lambda id: None,
         threads: Threads | None = None,
         till: Till | None = None,
+        routing: Routing | None = None,
         ready: Callable[[], Mapping[str, str]] = dict,
         body_limit_bytes: int = 10 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
@@ -78,6 +80,7 @@ class Gate:
         self.model = model
         self.threads = threads
         self.till = till
+        self.routing = routing
         self.ready = ready
         self.body_limit_bytes = body_limit_bytes
         self.clock = clock

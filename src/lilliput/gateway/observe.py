@@ -13,6 +13,9 @@ from lilliput.neutral import Problem, Usage
 REFUSED = b"none; tries=0; why=refused"
 """The route of a request that went nowhere."""
 
+NAMED = b"named"
+"""Why a target was chosen: the caller named it."""
+
 MOST_TOTALS = 10_000
 """Callers choose model names, so the meter holds only so many; later ones share one total per key."""
 
@@ -27,6 +30,7 @@ class Record(Struct, kw_only=True):
     model: str = ""
     served_by: str = ""
     route: bytes = REFUSED
+    why: bytes = NAMED
     tries: int = 0
     is_stream: bool = False
     usage: Usage | None = None

@@ -7,7 +7,9 @@ from collections.abc import Callable, Coroutine
 
 from lilliput.gateway import gates
 from lilliput.gateway.answer import Answer
+from lilliput.gateway.observe import NAMED, Record
 from lilliput.neutral import Problem, Target
+from lilliput.router.attempts import Step
 from lilliput.wire.bedrock import sigv4
 from lilliput.wire.port import Headers
 
@@ -44,6 +46,13 @@ def way(
         gate.ways.clear()
     gate.ways[target.id, place] = known
     return known
+
+
+def routed(known: gates.Way, record: Record, step: Step) -> bytes:
+    """The route header: who serves, after how many tries, and why."""
+    if step.number == 1 and record.why is NAMED:
+        return known.route
+    return b"%b; tries=%d; why=%b" % (known.served, step.number, record.why)
 
 
 def send(gate: gates.Gate, known: gates.Way, body: bytes) -> Coroutine[None, None, Answer]:

@@ -33,19 +33,20 @@ class Step(Struct, frozen=True):
 
 
 class Budget:
-    """The retries that a process may make: a fifth of its requests and three, so that calls upstream never exceed
+    """The retries that a process may make: a `share` of its requests and three. At a fifth, calls upstream never exceed
     1.2 x requests + 3. What is saved up in good times is bounded."""
 
-    __slots__ = ("left", "spent")
+    __slots__ = ("left", "share", "spent")
 
-    def __init__(self) -> None:
+    def __init__(self, share: float = RETRIES_A_REQUEST) -> None:
         self.left = RETRIES_FREE
+        self.share = share
         self.spent = 0
 
     def earn(self) -> None:
         """A request came in."""
         if self.left < MOST_RETRIES:
-            self.left += RETRIES_A_REQUEST
+            self.left += self.share
 
     def take(self) -> bool:
         """True when one more call may be made for a request that already had one."""

@@ -112,6 +112,14 @@ class World:
     def lane(self, name: str) -> Target | None:
         """The one target of a plain `provider/model` whose breaker is closed, without a plan; None when there is
         anything to choose. For requests without wishes and keys without demands."""
+        target = self.named(name)
+        if target is None:
+            return None
+        d = self.health.known.get(target.id)
+        return target if d is None or not d.open_until else None
+
+    def named(self, name: str) -> Target | None:
+        """The target of a plain `provider/model`, whatever its breaker says; None when there is anything to choose."""
         target = self._lanes.get(name)
         if target is None:
             target = self._plain(name)
@@ -120,8 +128,7 @@ class World:
             if len(self._lanes) >= MOST_LANES:
                 self._lanes.clear()
             self._lanes[name] = target
-        d = self.health.known.get(target.id)
-        return target if d is None or not d.open_until else None
+        return target
 
     def _plain(self, name: str) -> Target | None:
         provider, slash, _ = name.partition("/")
