@@ -17,7 +17,7 @@ serve: setup        ## start the gateway on 127.0.0.1:1726 (first run fetches th
 	$(BIN)/lilliput serve $(ARGS)
 
 test: setup         ## every test but those of other people's clients
-	$(BIN)/python -m pytest --ignore=tests/clients $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
 
 test-clients: setup $(CLIENTS)  ## other people's SDKs and frameworks, Python and Node, against a running gateway
 	$(BIN)/python -m pytest tests/clients $(ARGS)

@@ -235,3 +235,14 @@ def test_two_hundred_at_once_never_spend_more_than_there_is(tmp_path: Path) -> N
             assert structs.asdict(found)["held_nusd"] == 0
 
     run(main())
+
+
+@pytest.mark.parametrize("config", [None, [], "x", 5, {"maxOutputTokens": "many"}])
+def test_an_odd_generation_config_is_the_caller_s_fault_or_no_bound(tmp_path: Path, config: Any) -> None:
+    async def main() -> None:
+        async with shop(tmp_path) as (r, _):
+            contents = [{"role": "user", "parts": [{"text": "hi"}]}]
+            body = {"contents": contents, "generationConfig": config}
+            assert (await r.ask("POST", "/v1beta/models/p/m:generateContent", body)).status in (200, 400)
+
+    run(main())

@@ -212,7 +212,7 @@ def _closing(gate: gates.Gate, record: Record, ask: Ask) -> relay.Closing | None
 def _most(fields: dict[str, Raw]) -> int | None:
     """The longest answer that a body allows, under whichever dialect's name, times the answers asked for."""
     config = fields.get("generationConfig") or fields.get("generation_config")
-    if config is not None:
+    if config is not None and bytes(config)[:1] == b"{":
         fields = fields | _fields(config)
     found = next((n for name in _LONGEST if (n := _number(fields.get(name))) is not None), None)
     return None if found is None else found * (_number(fields.get("n")) or _number(fields.get("candidateCount")) or 1)

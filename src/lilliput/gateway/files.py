@@ -13,8 +13,9 @@ from lilliput.gateway.observe import Record
 from lilliput.gateway.outward import raise_problem, routed, send, way
 from lilliput.neutral import Problem, Request
 from lilliput.router.attempts import Step
+from lilliput.wire import strict
 from lilliput.wire.openai.problem import read_problem
-from lilliput.wire.operations import files
+from lilliput.wire.operations import files, modality
 
 
 class Ask(Struct):
@@ -43,6 +44,10 @@ class Files(Struct, frozen=True, eq=False):
             raise Problem("missing", f"nothing is at {path[:200]!r}", code="not_found")
         content_type = (visit.header(b"content-type") or b"").decode("latin-1")
         body = files.upload(visit.body, content_type) if call.uploads else visit.body
+        if body and not call.uploads:
+            gates.is_json(visit.header(b"content-type"))
+            strict.screen(body)
+            modality.fields(body)
         return Ask(call, body, content_type or "application/json", f"{call.provider}/*")
 
     def told(self, ask: Ask) -> tuple[dict[str, Raw], Request | None]:
