@@ -1,8 +1,8 @@
 """Which targets a request may go to: a plain `provider/model` to itself, any other name by its route's plan.
 
 A model that is named with its provider is asked for there and nowhere else, breaker or not, and its body's fields are
-that provider's. For routes, aliases, variants and bare names the router's filters and policies decide, and OpenRouter's
-`provider` and `models` in the body are taken as wishes.
+that provider's; a bare name goes to the model's maker. For routes, aliases and variants the router's filters and
+policies decide, and OpenRouter's `provider` and `models` in the body are taken as wishes.
 """
 
 from __future__ import annotations
@@ -41,8 +41,12 @@ class Routing:
         self.budget = budget or Budget()
 
     def named(self, name: str) -> Target | None:
-        """The target of a plain `provider/model`; raises Problem (404) for one that is not known."""
-        return self.world.named(name)
+        """The target of a plain `provider/model`, or of a bare name, which goes to its maker; None for a name that the
+        router is to decide on. Raises Problem (404) for one that is not known."""
+        found = self.world.named(name)
+        if found is not None or "/" in name or ":" in name or name in self.world.routes or name in self.world.aliases:
+            return found
+        return self.world.catalogue.target(name)
 
     def choose(
         self, key: Key, name: str, fields: Mapping[str, Raw], request: Request | None, size: int, most: int | None
