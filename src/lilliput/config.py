@@ -127,8 +127,8 @@ class StoreTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class LedgerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[ledger]`: who spent what, and budgets."""
 
-    on: bool = True
-    """Whether every request is put on record with its cost; budgets and credits need it."""
+    on: bool = False
+    """Whether every request is put on record with its cost; budgets, credits and `lilliput usage` need it."""
 
 
 class SharedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 def grant(env: Mapping[str, str], account: str, amount: str, note: str, as_json: bool) -> None:
     """Pay credits in, or take them back with a negative amount, as far as there are any."""
+    say_if_off(env)
     nusd = nano_dollars(amount)
     paid = with_ledger(env, lambda ledger: ledger.grant(account, nusd, note))
     if as_json:
@@ -62,6 +63,7 @@ def show(env: Mapping[str, str], account: str | None, as_json: bool) -> None:
 
 def limit(env: Mapping[str, str], account: str, usd: str, per: Period, as_json: bool) -> None:
     """Set the most that an account may spend in a period; `none` lifts it. An account that is not there is made."""
+    say_if_off(env)
     limit_nusd = None if usd == "none" else nano_dollars(usd)
     if limit_nusd is not None and limit_nusd < 0:
         raise Problem("client", f"limit {usd!r} is below 0: give 0 to refuse all, or none to lift it", code="usage")
@@ -104,6 +106,13 @@ def with_ledger(env: Mapping[str, str], job: Callable[[Ledger], Awaitable[T]]) -
             await opened.close()
 
     return asyncio.run(run())
+
+
+def say_if_off(env: Mapping[str, str]) -> None:
+    """One line on stderr where the configuration keeps no ledger, so that no budget is thought to be kept to."""
+    file = configuration.home(env).config_file
+    if not configuration.read(file if file.is_file() else None).ledger.on:
+        print(f"nothing is held against it yet: set `on = true` under [ledger] in {file}", file=sys.stderr)
 
 
 async def _known(ledger: Ledger, id: str) -> Account:

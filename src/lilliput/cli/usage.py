@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
-from lilliput.cli.credits import with_ledger
+from lilliput.cli.credits import say_if_off, with_ledger
 from lilliput.cli.key import lifetime_s
 from lilliput.cli.output import one_line, show_json, show_table
 from lilliput.money import UsageQuery, UsageRow
@@ -40,6 +40,7 @@ def usage(
     as_json: bool,
 ) -> None:
     """Print the sums, dearest first, or day by day. `cost_usd` leaves out what `unpriced` requests cost."""
+    say_if_off(env)
     names = [name.strip() for name in by.split(",") if name.strip()]
     for name in names:
         if name not in COLUMNS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 from msgspec import Raw
@@ -110,13 +110,10 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         if gate.till is not None and op.is_paid:
             await gate.till.open(visit.key, target, record, len(visit.body), ask.most)
         routing = gate.routing
-        if routing is None:
-            steps = attempts(choice.targets, gate.dice)
-        else:
+        if routing is not None:
             routing.budget.earn()
-            budget, windows = routing.budget, choice.windows
-            steps = attempts(choice.targets, gate.dice, budget=budget, clock=routing.clock, windows=windows)
-        step = next(steps)
+        steps: Generator[Step, Problem, None] | None = None
+        step = Step(choice.targets[0], 1)
         while True:
             record.served_by, record.tries = step.target.id, step.number
             if step.wait_s:
@@ -130,6 +127,8 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
                     routing.note(step.target, problem)
                 if visit.has_started:
                     raise
+                if steps is None:  # nearly every request never asks for more than its first step
+                    steps = _steps(gate, choice)
                 step = steps.send(problem)
             except asyncio.CancelledError:
                 if routing is not None:
@@ -152,6 +151,18 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
         if gate.till is not None:
             await asyncio.shield(gate.till.close(record))
         gate.meter.note(record)
+
+
+def _steps(gate: gates.Gate, choice: Choice) -> Generator[Step, Problem, None]:
+    """The attempts of a request, its first step taken already."""
+    routing = gate.routing
+    if routing is None:
+        steps = attempts(choice.targets, gate.dice)
+    else:
+        budget, clock = routing.budget, routing.clock
+        steps = attempts(choice.targets, gate.dice, budget=budget, clock=clock, windows=choice.windows)
+    next(steps)
+    return steps
 
 
 def _choose(gate: gates.Gate, op: Operation, visit: Visit, ask: Ask) -> Choice:
