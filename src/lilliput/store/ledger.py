@@ -28,6 +28,8 @@ from lilliput.store.sqlite import SqliteStore
 T = TypeVar("T")
 GROUP = 128
 """Holds and ends in one commit, at most: some milliseconds' work."""
+GATHER_S, FEW = 0.002, 4
+"""While more than a few holds are under way a commit waits this long for company, which is what makes it cheap."""
 CHECKPOINT_AFTER = 1000
 """Commits between two checkpoints: each adds a few pages of 4 KiB to the log."""
 SWEPT = 500
@@ -86,6 +88,7 @@ class SqliteLedger:
         self._chains = Chains()
         self._waiting: list[_Waiting] = []
         self._is_awake = False
+        self._open = 0
         self._task: asyncio.Task[None] | None = None
         self._commits = 0
         self._checkpointing: asyncio.Future[None] | None = None
@@ -158,10 +161,17 @@ class SqliteLedger:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[object] = loop.create_future()
         self._waiting.append((what, future))
+        self._open = max(0, self._open + (1 if type(what) is Hold else -1))
         if not self._is_awake:
             self._is_awake = True
-            loop.call_soon(self._commit, loop)
+            self._next(loop)
         return future
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._open > FEW and len(self._waiting) < GROUP:
+            loop.call_later(GATHER_S, self._commit, loop)
+        else:
+            loop.call_soon(self._commit, loop)
 
     def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
         """Commit what waits: here, or in the writer's turn when that cannot be done at once."""
@@ -215,7 +225,7 @@ class SqliteLedger:
             else:
                 future.set_result(answer)
         if self._waiting:
-            loop.call_soon(self._commit, loop)
+            self._next(loop)
         else:
             self._is_awake = False
         if self._commits >= CHECKPOINT_AFTER and (self._checkpointing is None or self._checkpointing.done()):
