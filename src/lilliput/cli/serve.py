@@ -226,6 +226,9 @@ def _many(place: Home, config: Config) -> int:
 
     def start(number: int, listens: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # so that no order to stop is lost between two processes
+        if stopping:  # it came just before
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            return
         pid = os.fork()
         if pid == 0:
             status = 1
