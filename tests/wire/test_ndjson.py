@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lilliput.neutral import Event, Problem, Said
-from lilliput.wire import ndjson
+from lilliput.wire import ndjson, reading
 from lilliput.wire.openai.chunk import Call, Function
 
 CUTS = [
@@ -99,7 +99,7 @@ def test_trouble_waits_for_the_next_call_when_something_was_said_before() -> Non
 
 
 def test_a_whole_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ndjson, "MOST_BYTES", 10)
+    monkeypatch.setattr(reading, "MOST_BYTES", 10)
     assert told([b"{" * 11], stream=False)[1] == "upstream_invalid"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from lilliput.neutral import Problem
 from lilliput.wire import openai as chat
-from lilliput.wire.openai.problem import scrub
+from lilliput.wire.broken import scrub
 
 SHAPES: list[tuple[str, int, Any, tuple[str, int, str, str | None, str | None]]] = [
     # name, status, body -> fault, status, say, code, kind

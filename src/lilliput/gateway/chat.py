@@ -20,7 +20,7 @@ from lilliput.gateway.routing import without_wishes
 from lilliput.neutral import Request, Target, fold
 from lilliput.router.attempts import Step
 from lilliput.wire import custom_tools, dialects, quirks, strict
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.port import Asked, Client, Headers, Reader
 
 FORWARDED = (b"anthropic-version", b"anthropic-beta")

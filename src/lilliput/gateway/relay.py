@@ -13,7 +13,7 @@ from lilliput.gateway.exchange import Lines, Visit, told
 from lilliput.gateway.observe import Record
 from lilliput.neutral import Began, Counted, Problem
 from lilliput.wire import custom_tools
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.port import Reader, Watch, Writer
 
 SSE = b"text/event-stream; charset=utf-8"

@@ -12,11 +12,11 @@ import msgspec
 
 from lilliput.neutral import Argued, Called, Event, Problem
 from lilliput.wire import sse
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai.chunk import Call, Function, arguments
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.reading import Shell
 
 T = TypeVar("T")
-MOST_BYTES = 64 * 1024 * 1024
 _MOST_CALLS = 1024
 
 
@@ -76,83 +76,45 @@ class Answer(Protocol):
         ...
 
 
-class Reader:
+class Reader(Shell[bytes]):
     """A reader as `port.Reader` has it, around an `Answer`.
 
     `lines` says that a stream which begins as a JSON object has one on each line; without it that is a whole answer.
     """
 
     def __init__(self, answer: Answer, stream: bool, lines: bool = False) -> None:
-        self.done = False
-        self.trouble: Problem | None = None
-        self._answer = answer
+        super().__init__(sse.Splitter() if stream else None)
+        self._told = answer
         self._lines = lines
-        self._splitter: Splitter | sse.Splitter | None = sse.Splitter() if stream else None
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
-        self._began = self._marked = self._ended = False
+        self._marked = False
 
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        out: list[Event] = []
-        try:
-            if data:
-                self._feed(data, out)
-            elif not self._ended:
-                self._ended = True
-                self._end(out)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not out:
-                raise
-        return out
+    def _look(self, data: bytes) -> None:
+        was_stream = self._splitter is not None
+        super()._look(data)
+        if was_stream and self._splitter is None and self._lines:
+            self._splitter = Splitter()
 
-    def _feed(self, data: bytes, out: list[Event]) -> None:
-        if not self._began:
-            start = data.lstrip()[:1]
-            self._began = bool(start)
-            if start in (b"{", b"[") and self._splitter is not None:
-                self._splitter = Splitter() if self._lines else None
-        if self._splitter is not None:
-            self._events(self._splitter.feed(data), out)
+    def _event(self, document: bytes, out: list[Event]) -> None:
+        if self._told.over or self._marked:
             return
-        self._whole.append(data)
-        self._whole_bytes += len(data)
-        if self._whole_bytes > MOST_BYTES:
-            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
+        if document == sse.DONE:
+            self._marked = True
+        elif document and not document.isspace():
+            self._told.event(document, out)
 
-    def _events(self, documents: list[bytes], out: list[Event]) -> None:
-        for document in documents:
-            if self._answer.over or self._marked:
-                return
-            if document == sse.DONE:
-                self._marked = True
-            elif document and not document.isspace():
-                self._answer.event(document, out)
+    def _answer(self, data: bytes, out: list[Event]) -> None:
+        self._told.whole(data, out)
 
-    def _end(self, out: list[Event]) -> None:
-        if self._splitter is None:
-            data = b"".join(self._whole)
-            if not data.strip():
+    def _end(self, splitter: Splitter | sse.Splitter, out: list[Event]) -> None:
+        if not (self._told.over or self._marked):
+            rest = [line for line in splitter.rest.splitlines() if line.strip() and line[:1] != b":"]
+            left = splitter.end()
+            for document in left:
+                self._last(document, out)
+            if rest and not left:
                 raise truncated_answer()
-            self._answer.whole(data, out)
-        elif not self._answer.over:
-            if not self._marked:
-                self._last(self._splitter, out)
-            if not self._answer.over:
-                self._answer.end(self._marked, out)
-
-    def _last(self, splitter: Splitter | sse.Splitter, out: list[Event]) -> None:
-        """An event without its end: whole, or cut short."""
-        rest = [line for line in splitter.rest.splitlines() if line.strip() and line[:1] != b":"]
-        left = splitter.end()
-        try:
-            self._events(left, out)
-        except Problem as trouble:
-            raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
-        if rest and not left:
-            raise truncated_answer()
+        if not self._told.over:
+            self._told.end(self._marked, out)
 
 
 def decoded(decode: Callable[[bytes], T], data: bytes) -> T:

@@ -20,16 +20,15 @@ from lilliput.neutral import (
     Ended,
     Event,
     Finish,
-    Problem,
     Said,
     Thought,
 )
 from lilliput.wire import sse
 from lilliput.wire.anthropic.problem import read_problem
 from lilliput.wire.anthropic.usage import merged, read_usage
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.families import ANTHROPIC
-from lilliput.wire.openai.answer import MOST_BYTES
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.reading import Shell
 
 T = TypeVar("T")
 
@@ -110,51 +109,26 @@ def reader(stream: bool = True) -> Reader:
     return Reader(stream)
 
 
-class Reader:
+class Reader(Shell[bytes]):
     """Feed it the bytes as they come, then b"" at their end: see `port.Reader`.
 
     Where something else has split the events already, give each one's JSON to `event` and call `end` at the end.
     """
 
     def __init__(self, stream: bool) -> None:
-        self.trouble: Problem | None = None
-        self._splitter = sse.Splitter() if stream else None
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
+        super().__init__(sse.Splitter() if stream else None)
         self._blocks: dict[int, _OpenBlock] = {}
-        self._last = 0
+        self._latest = 0
         self._opened = self._calls = 0
         self._message_id = ""
         self._ids: set[str] = set()
         self._finish: str | None = None
         self._usages: list[bytes] = []
-        self._began = self.done = self._over = False
-
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        out: list[Event] = []
-        try:
-            if not data:
-                self._close(out)
-                return out
-            if not self._began:
-                self._look(data)
-            if self._splitter is None:
-                self._hold(data)
-                return out
-            for event in self._splitter.feed(data):
-                self._read(event, out)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not out:
-                raise
-        return out
 
     def event(self, data: bytes) -> list[Event]:
         """The events in one event's JSON; raises Problem."""
         out: list[Event] = []
-        self._read(data, out)
+        self._event(data, out)
         return out
 
     def end(self) -> list[Event]:
@@ -163,36 +137,14 @@ class Reader:
             raise truncated_answer()
         return []
 
-    def _look(self, data: bytes) -> None:
-        """An answer may prove to be plain JSON though a stream was asked for."""
-        start = data.lstrip()[:1]
-        self._began = bool(start)
-        if start in (b"{", b"["):
-            self._splitter = None
-
-    def _hold(self, data: bytes) -> None:
-        self._whole.append(data)
-        self._whole_bytes += len(data)
-        if self._whole_bytes > MOST_BYTES:
-            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
-
-    def _close(self, out: list[Event]) -> None:
-        if self._over:
-            return
-        self._over = True
-        if self._splitter is None:
-            self._answer(b"".join(self._whole), out)
-            return
-        for data in self._splitter.end():
-            try:
-                self._read(data, out)
-            except Problem as trouble:
-                raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
+    def _end(self, splitter: sse.Splitter, out: list[Event]) -> None:
+        for data in splitter.end():
+            self._last(data, out)
         self.end()
 
     # -- a stream ------------------------------------------------------------------------------------------------
 
-    def _read(self, data: bytes, out: list[Event]) -> None:
+    def _event(self, data: bytes, out: list[Event]) -> None:
         if self.done or not data.strip():
             return
         e = _parsed(_event, data)
@@ -206,9 +158,9 @@ class Reader:
             else:
                 self._delta(e.delta, e.index, data, out)
         elif kind == "content_block_start":
-            self._start(e.content_block or Block(), self._last + 1 if e.index is None else e.index, out)
+            self._start(e.content_block or Block(), self._latest + 1 if e.index is None else e.index, out)
         elif kind == "content_block_stop":
-            self._stop(self._last if e.index is None else e.index, out)
+            self._stop(self._latest if e.index is None else e.index, out)
         elif kind == "message_delta":
             if e.delta is not None and e.delta.stop_reason not in (None, ""):
                 self._finish = str(e.delta.stop_reason)
@@ -232,7 +184,7 @@ class Reader:
     def _start(self, b: Block, index: int, out: list[Event]) -> None:
         if index in self._blocks:
             self._stop(index, out)  # an index used twice opens a new block
-        self._last = index
+        self._latest = index
         self._opened += 1
         if self._opened > _MOST_BLOCKS:
             raise invalid_answer(b"", f"it has over {_MOST_BLOCKS} blocks")
@@ -255,7 +207,7 @@ class Reader:
         kind = d.type
         if kind == "input_json_delta":
             if d.partial_json:
-                block = self._blocks.get(self._last if index is None else index)
+                block = self._blocks.get(self._latest if index is None else index)
                 if block is None:
                     raise invalid_answer(data, "it has arguments without a call")
                 if block.call is not None:

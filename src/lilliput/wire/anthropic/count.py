@@ -12,7 +12,7 @@ from lilliput.neutral import Request, Target
 from lilliput.wire import quirks
 from lilliput.wire.anthropic.call import VERTEX, at, write_fields
 from lilliput.wire.anthropic.types import check_count
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.port import Headers
 
 __all__ = ["check_count", "count_body", "count_endpoint", "read_count", "write_count", "write_models"]

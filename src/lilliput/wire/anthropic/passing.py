@@ -10,7 +10,7 @@ from lilliput.wire import quirks, sse
 from lilliput.wire.anthropic.call import addressed
 from lilliput.wire.anthropic.problem import read_problem, write_stream_problem
 from lilliput.wire.anthropic.usage import merged, read_usage
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.port import Asked
 
 _NONE = Raw()

@@ -16,7 +16,8 @@ from lilliput.neutral import Argued, Began, Called, Counted, Ended, Event, Finis
 from lilliput.wire import families
 from lilliput.wire.bedrock.reader import Reader, parsed
 from lilliput.wire.bedrock.usage import read_usage
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 
 FINISH: dict[str, Finish] = {
     "end_turn": "stop",

@@ -13,7 +13,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from lilliput.neutral import Problem
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 _MAX_KNOWN = 16

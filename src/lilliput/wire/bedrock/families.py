@@ -26,7 +26,8 @@ from lilliput.neutral import (
     Usage,
 )
 from lilliput.wire.bedrock.reader import parsed
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.openai.usage import figure
 from lilliput.wire.openai.usage import read_usage as read_openai_usage
 

@@ -17,10 +17,11 @@ from lilliput.wire.bedrock import answer as bedrock_answer
 from lilliput.wire.bedrock import call as bedrock_call
 from lilliput.wire.bedrock import families as bedrock_families
 from lilliput.wire.bedrock.reader import Reader, Turn, parsed
+from lilliput.wire.broken import truncated_answer
 from lilliput.wire.fields import FIELDS
 from lilliput.wire.openai import answer as openai_answer
 from lilliput.wire.openai import call as openai_call
-from lilliput.wire.openai.problem import read_problem, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 
 __all__ = ["SUPPORT", "endpoint", "read_problem", "reader", "write_body"]
 

@@ -5,15 +5,16 @@ Shared by Converse and InvokeModel. Exceptions that stand in a stream are told h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from lilliput.neutral import Event, Problem
 from lilliput.wire.bedrock import eventstream
-from lilliput.wire.openai.answer import MOST_BYTES
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
+from lilliput.wire.reading import Shell, Splitter
 
 T = TypeVar("T")
 
@@ -48,62 +49,32 @@ class Turn(Protocol):
         ...
 
 
-class Reader:
+class Reader(Shell[eventstream.Message]):
     """A reader (see `port.Reader`) for one answer."""
 
     def __init__(self, turn: Turn, stream: bool) -> None:
-        self.done = False
-        self.trouble: Problem | None = None
+        super().__init__(eventstream.Splitter() if stream else None)
         self._turn = turn
-        self._splitter = eventstream.Splitter() if stream else None
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
-        self._began = self._is_over = False
 
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        events: list[Event] = []
-        try:
-            if data:
-                self._feed(data, events)
-            elif not self._is_over:
-                self._is_over = True
-                self._end(events)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not events:
-                raise
-        return events
+    def _pieces(self, splitter: Splitter[eventstream.Message], data: bytes) -> Iterator[eventstream.Message]:
+        if not self._turn.done:
+            for message in splitter.feed(data):
+                yield message
+                if self._turn.done:
+                    return  # what follows the end may be anything
 
-    def _feed(self, data: bytes, out: list[Event]) -> None:
-        if not self._began:
-            self._began = True
-            if data[:1] in b"{[":  # plain JSON though a stream was asked for; no message of a stream is that long
-                self._splitter = None
-        turn = self._turn
-        if self._splitter is None:
-            self._whole.append(data)
-            self._whole_bytes += len(data)
-            if self._whole_bytes > MOST_BYTES:
-                raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
-        elif not turn.done:
-            for message in self._splitter.feed(data):
-                kind = message.headers.get(":event-type")
-                if kind is None:
-                    raise _exception(message.headers, message.payload)
-                turn.event(kind, message.payload, out)
-                if turn.done:
-                    break
+    def _event(self, message: eventstream.Message, out: list[Event]) -> None:
+        kind = message.headers.get(":event-type")
+        if kind is None:
+            raise _exception(message.headers, message.payload)
+        self._turn.event(kind, message.payload, out)
 
-    def _end(self, out: list[Event]) -> None:
-        if self._splitter is None:
-            data = b"".join(self._whole)
-            if not data.strip():
-                raise truncated_answer()
-            self._turn.whole(data, out)
-        elif not self._turn.done:
-            if not self._splitter.is_between:
+    def _answer(self, data: bytes, out: list[Event]) -> None:
+        self._turn.whole(data, out)
+
+    def _end(self, splitter: eventstream.Splitter, out: list[Event]) -> None:
+        if not self._turn.done:
+            if not splitter.is_between:
                 raise truncated_answer()
             self._turn.end(out)
 

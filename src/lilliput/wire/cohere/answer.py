@@ -9,10 +9,10 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from lilliput.neutral import Began, Counted, Ended, Event, Finish, Problem, Said, Scored, Thought, Usage
-from lilliput.wire import ndjson
+from lilliput.wire import broken, ndjson
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai import problem as openai_problem
 from lilliput.wire.openai.chunk import NONE, Call, is_there
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
 from lilliput.wire.openai.usage import read_usage as read_openai_usage
 
 FINISH: dict[str, Finish] = {
@@ -223,7 +223,7 @@ def read_problem(status: int, body: bytes) -> Problem:
     """What a refusal says: `{id, message}`, at times with an `error_type`."""
     p = openai_problem.read_problem(status, body)
     try:
-        kind = openai_problem.scrub(_whole(body).error_type or "")[:200]
+        kind = broken.scrub(_whole(body).error_type or "")[:200]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return p
     if kind:

@@ -13,12 +13,12 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Began, Ended, Event, Request, Said, Sent, Target
 from lilliput.wire import ndjson
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.cohere.answer import close, read_problem
 from lilliput.wire.cohere.call import note, own_fields, sampling, sent
 from lilliput.wire.completions.call import TEXT_ONLY, note_reasoning, note_tools, said
 from lilliput.wire.openai import address as openai_endpoint
 from lilliput.wire.openai.chunk import NONE, Call, Function, is_there
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
 from lilliput.wire.port import Headers
 
 __all__ = ["DIALECT", "SUPPORT", "endpoint", "read_problem", "reader", "write_body"]

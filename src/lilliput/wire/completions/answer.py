@@ -9,8 +9,9 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Began, Counted, Ended, Event, Said, Scored
 from lilliput.wire import ndjson
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai.chunk import FINISH, NONE, is_there, seconds
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.openai.usage import read_usage
 
 _MOST_CHOICES = 2048

@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lilliput.neutral import Request, Target
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.gemini.call import write_body
 from lilliput.wire.openai import address as openai_endpoint
-from lilliput.wire.openai.problem import invalid_answer
 
 _PATHS = ("models/", "tunedModels/", "endpoints/", "publishers/")
 

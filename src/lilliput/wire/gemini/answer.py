@@ -14,22 +14,21 @@ from lilliput.neutral import (
     Event,
     Media,
     MediaKind,
-    Problem,
     Said,
     Scored,
     Shown,
     Thought,
 )
 from lilliput.wire import sse
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.families import GEMINI
 from lilliput.wire.gemini import chunk
 from lilliput.wire.gemini.problem import read_problem
 from lilliput.wire.gemini.usage import Counts
 from lilliput.wire.openai.chunk import is_there
 from lilliput.wire.openai.media import URL_SAFE
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.reading import Shell
 
-MOST_BYTES = 64 * 1024 * 1024
 _MOST_CHOICES = 128
 _MOST_CALLS = 1024
 
@@ -39,7 +38,7 @@ def reader(stream: bool = True) -> Reader:
     return Reader(stream)
 
 
-class Reader:
+class Reader(Shell[bytes]):
     """Feed it the bytes as they come, then b"" at their end; each call gives the events that are now known.
 
     There is no end mark: a stream is over when every candidate that began gave its finish reason, or when the prompt
@@ -47,47 +46,14 @@ class Reader:
     """
 
     def __init__(self, stream: bool) -> None:
-        self.done = False
-        self.trouble: Problem | None = None
-        self._splitter: sse.Splitter | chunk.ArraySplitter | None = sse.Splitter() if stream else None
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
+        super().__init__(sse.Splitter() if stream else None)
         self._told = Began()
         self._choices: dict[int, _Choice] = {}
         self._blocked: str | None = None
         self._counts = Counts()
         self._ids: set[str] = set()
-        self._began = self._is_over = False
 
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        events: list[Event] = []
-        try:
-            if data:
-                self._feed(data, events)
-            elif not self._is_over:
-                self._is_over = True
-                self._end(events)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not events:
-                raise
-        return events
-
-    def _feed(self, data: bytes, out: list[Event]) -> None:
-        if not self._began:
-            self._begin(data)
-        if self._splitter is not None:
-            for piece in self._splitter.feed(data):
-                self._piece(piece, out)
-            return
-        self._whole.append(data)
-        self._whole_bytes += len(data)
-        if self._whole_bytes > MOST_BYTES:
-            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
-
-    def _begin(self, data: bytes) -> None:
+    def _look(self, data: bytes) -> None:
         """A stream may prove to be an array of its pieces, or plain JSON, as errors are."""
         start = data.lstrip()[:1]
         self._began = bool(start)
@@ -96,18 +62,17 @@ class Reader:
         elif start == b"{":
             self._splitter = None
 
-    def _end(self, out: list[Event]) -> None:
-        splitter = self._splitter
-        if splitter is None:
-            self._answer(b"".join(self._whole), out)
-        elif isinstance(splitter, chunk.ArraySplitter):
-            if not splitter.is_over or not self._is_finished():
+    def _end(self, splitter: sse.Splitter | chunk.ArraySplitter, out: list[Event]) -> None:
+        if isinstance(splitter, chunk.ArraySplitter):
+            if not splitter.is_over:
                 raise truncated_answer()
         else:
             for piece in chunk.left(splitter):
                 self._last(piece, out)
-            if not self._is_finished():
-                raise truncated_answer()
+        if not self._is_finished():
+            raise truncated_answer()
+
+    def _close(self, out: list[Event]) -> None:
         if not self._choices:
             out.append(Ended("content_filter", self._blocked))
         for index, choice in self._choices.items():
@@ -115,16 +80,7 @@ class Reader:
             native = str(choice.finish) if choice.finish is not None else None
             out.append(Ended("tool_calls" if reason == "stop" and choice.calls else reason, native, index))
 
-    def _last(self, data: bytes, out: list[Event]) -> None:
-        """A piece without its closing blank line: whole, or cut short."""
-        try:
-            self._piece(data, out)
-        except Problem as trouble:
-            raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
-
     def _answer(self, data: bytes, out: list[Event]) -> None:
-        if not data.strip():
-            raise truncated_answer()
         for piece in chunk.parsed_all(data):
             self._read(piece, data, out)
         if not self._choices and self._blocked is None:
@@ -135,7 +91,7 @@ class Reader:
             return self._blocked is not None
         return all(c.finish is not None for c in self._choices.values())
 
-    def _piece(self, data: bytes, out: list[Event]) -> None:
+    def _event(self, data: bytes, out: list[Event]) -> None:
         if data.strip() not in (b"", sse.DONE):
             self._read(chunk.parsed(data), data, out)
 

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lilliput.neutral import Finish
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai.chunk import NONE
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
 from lilliput.wire.sse import MAX_EVENT_BYTES, Splitter
 
 FINISH: dict[str | int, Finish] = {

@@ -10,13 +10,13 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Problem, Target, Usage
 from lilliput.wire import quirks, sse
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.gemini.call import nested
 from lilliput.wire.gemini.chunk import ArraySplitter, Feedback, decoded, left
 from lilliput.wire.gemini.problem import read_problem, write_problem
 from lilliput.wire.gemini.types import Asked
 from lilliput.wire.gemini.usage import Counts
 from lilliput.wire.openai.chunk import NONE, is_there
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
 
 
 class _Content(Struct, gc=False):

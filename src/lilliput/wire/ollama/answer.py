@@ -10,9 +10,9 @@ from msgspec import Raw, Struct, structs
 
 from lilliput.neutral import Began, Counted, Ended, Event, Finish, Problem, Said, Scored, Thought, Usage
 from lilliput.wire import ndjson
+from lilliput.wire.broken import truncated_answer
 from lilliput.wire.openai import problem as openai_problem
 from lilliput.wire.openai.chunk import NONE, Call, is_there
-from lilliput.wire.openai.problem import truncated_answer
 from lilliput.wire.openai.usage import read_usage
 
 _TOO_LONG = re.compile(

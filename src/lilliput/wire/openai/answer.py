@@ -24,13 +24,14 @@ from lilliput.neutral import (
     ToolKind,
 )
 from lilliput.wire import sse
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai import chunk
 from lilliput.wire.openai.media import from_link
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.openai.types import Link
 from lilliput.wire.openai.usage import read_usage
+from lilliput.wire.reading import Shell
 
-MOST_BYTES = 64 * 1024 * 1024
 _MOST_CHOICES = 128
 _MOST_CALLS = 1024
 _MOST_NAMELESS = 1024
@@ -52,7 +53,7 @@ def reader(stream: bool = True) -> Reader:
     return Reader(stream)
 
 
-class Reader:
+class Reader(Shell[bytes]):
     """Feed it the bytes as they come, then b"" at their end; each call gives the events that are now known.
 
     Raises only Problem. Events that stand before the trouble in the same bytes are given first: `trouble` is set then,
@@ -61,71 +62,25 @@ class Reader:
     """
 
     def __init__(self, stream: bool) -> None:
-        self.trouble: Problem | None = None
-        self._splitter = sse.Splitter() if stream else None
-        self._whole: list[bytes] = []
+        super().__init__(sse.Splitter() if stream else None)
         self._told = Began()
         self._choices: dict[int, _ChoiceReader] = {}
         self._usage = b""
-        self._whole_bytes = 0
-        self._began = self._is_told = self.done = self._is_over = False
+        self._is_told = False
 
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        events: list[Event] = []
-        try:
-            if not data:
-                self._end(events)
-                return events
-            if not self._began:
-                self._begin(data)
-            if self._splitter is None:
-                self._hold(data)
-                return events
-            for event in self._splitter.feed(data):
-                self._event(event, events)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not events:
-                raise
-        return events
-
-    def _hold(self, data: bytes) -> None:
-        self._whole.append(data)
-        self._whole_bytes += len(data)
-        if self._whole_bytes > MOST_BYTES:
-            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
-
-    def _begin(self, data: bytes) -> None:
-        """An answer may prove to be plain JSON though a stream was asked for."""
-        start = data.lstrip()[:1]
-        self._began = bool(start)
-        if start in (b"{", b"["):
-            self._splitter = None
-
-    def _end(self, out: list[Event]) -> None:
-        if self._is_over:
+    def _end(self, splitter: sse.Splitter, out: list[Event]) -> None:
+        if self.done:
             return
-        self._is_over = True
-        if self._splitter is None:
-            self._answer(b"".join(self._whole), out)
-        elif not self.done:
-            rest = [line for line in self._splitter.rest.splitlines() if line[:1] not in (b"", b":")]
-            left = self._splitter.end()
-            for data in left:
-                self._last(data, out)
-            if not self.done and (not self._is_finished() or (rest and not left)):
-                raise truncated_answer()
+        rest = [line for line in splitter.rest.splitlines() if line[:1] not in (b"", b":")]
+        left = splitter.end()
+        for data in left:
+            self._last(data, out)
+        if not self.done and (not self._is_finished() or (rest and not left)):
+            raise truncated_answer()
+
+    def _close(self, out: list[Event]) -> None:
         for choice in self._choices.values():
             choice.end(out)
-
-    def _last(self, data: bytes, out: list[Event]) -> None:
-        """An event without its closing blank line: whole, or cut short."""
-        try:
-            self._event(data, out)
-        except Problem as trouble:
-            raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
 
     def _event(self, data: bytes, out: list[Event]) -> None:
         if self.done:
@@ -146,8 +101,6 @@ class Reader:
             raise read_problem(200, data)
 
     def _answer(self, data: bytes, out: list[Event]) -> None:
-        if not data.strip():
-            raise truncated_answer()
         answer = chunk.parsed(data)
         self._read(answer, out)
         if not answer.choices and chunk.is_there(answer.error):

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lilliput.neutral import Finish
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai.types import ExtraContent, Link, ReasoningDetail, ThinkingText
 
 FINISH: dict[str, Finish] = {

@@ -11,8 +11,8 @@ import msgspec
 
 from lilliput.neutral import Fault, Problem
 from lilliput.wire import sse
+from lilliput.wire.broken import SAY_LIMIT, scrub
 
-SAY_LIMIT = 2000
 _READ_LIMIT_BYTES = 1024 * 1024
 
 _FAULTS: dict[int, tuple[Fault, int]] = {
@@ -63,15 +63,6 @@ _KEY_REFUSED = re.compile(
     r"(?:invalid|incorrect|expired) api[ _]?key|api[ _]?key (?:is )?(?:not valid|invalid|expired)", re.I
 )
 _FLAGGED = re.compile(r"moderation|content_(?:policy|filter)|flagged", re.I)
-_SECRET = re.compile(
-    r"\b(?:sk-|csk-|xai-|pplx-|nvapi-|gsk_|lil_|hf_|r8_|fw_|tgp_)(?:[\w*\-]{12,}|(?=[\w*\-]*\d)[\w*\-]{4,})"
-    r"|\bAIza[\w\-]{10,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\beyJ[\w\-]{8,}\.[\w\-]+(?:\.[\w\-]+)?"
-)
-_LABELLED = re.compile(
-    r"(?i)\b(bearer\s+)(?!(?:tokens?|auth\w*|scheme|realm)\b)[^\s\"',;}]{4,}"
-    r"|\b((?:x-)?(?:goog-)?api[-_ ]?key\s*[=:]\s*[\"']?)(?=[\w.\-]*\d)[\w.\-]{8,}"
-)
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]{1,200}?)\s*<", re.I)
 
 _TYPES: dict[Fault, str] = {
@@ -91,14 +82,6 @@ _DEFAULT_CODES: dict[Fault, str] = {
     "provider": "upstream_error",
     "timeout": "upstream_timeout",
 }
-
-
-def scrub(text: str) -> str:
-    """`text` without anything that looks like a credential, without control characters, at most 2,000 long."""
-    text = _CONTROL.sub("", text[: SAY_LIMIT * 4])
-    text = _SECRET.sub("***", text)
-    text = _LABELLED.sub(lambda m: f"{m.group(1) or m.group(2)}***", text)
-    return text if len(text) <= SAY_LIMIT else text[: SAY_LIMIT - 1] + "…"
 
 
 def read_problem(status: int, body: bytes) -> Problem:
@@ -139,17 +122,6 @@ def write_problem(p: Problem, request_id: str = "") -> bytes:
 def write_stream_problem(p: Problem) -> bytes:
     """The same as an event inside a stream that has begun; no [DONE] follows it."""
     return sse.event(write_problem(p))
-
-
-def invalid_answer(data: bytes, why: str = "it is not JSON") -> Problem:
-    """A provider sent what we cannot read: shown by its first characters."""
-    shown = scrub(data[:80].decode("utf-8", "replace"))
-    return Problem("provider", f"the provider sent an invalid answer ({why}): {shown!r}", code="upstream_invalid")
-
-
-def truncated_answer() -> Problem:
-    say = "the provider's answer ended before it was whole; ask again, or stream to keep what came"
-    return Problem("provider", say, code="upstream_truncated")
 
 
 def _fields(body: bytes) -> dict[str, object]:

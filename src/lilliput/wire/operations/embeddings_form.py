@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from lilliput.neutral import Problem, Target, Usage
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.openai.types import ModelName, typed
 from lilliput.wire.operations.modality import NULL, Answer, Header, float32, tokens, unable, whole
 

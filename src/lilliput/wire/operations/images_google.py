@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from lilliput.neutral import Problem, Sent, Target, Usage
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.operations import gemini_made
 from lilliput.wire.operations.images_form import Body
 from lilliput.wire.operations.modality import Adapter, Answer, Header, endpoint, fields, lost, pack, unable, whole

@@ -17,8 +17,9 @@ from msgspec import Raw, Struct, structs
 
 from lilliput.neutral import Problem, Sent, Target, Usage
 from lilliput.wire import quirks
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.openai import address as openai_endpoint
-from lilliput.wire.openai.problem import invalid_answer, read_problem
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.openai.types import typed
 from lilliput.wire.openai.usage import read_usage
 from lilliput.wire.port import Asked, Headers, Watch

@@ -7,7 +7,8 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Problem, Usage
 from lilliput.wire import sse
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer, write_stream_problem
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem, write_stream_problem
 from lilliput.wire.operations.modality import NULL, tokens
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from lilliput.neutral import Sent, Target
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.openai.types import ModelName, missing, typed
 from lilliput.wire.operations.embeddings_bedrock import invoke, is_cohere
 from lilliput.wire.operations.modality import (

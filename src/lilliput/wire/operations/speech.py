@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from lilliput.neutral import Sent, Target
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.operations import speech_gemini, transcription_deepgram
 from lilliput.wire.operations.modality import (
     Adapter,

@@ -8,7 +8,7 @@ import re
 import struct
 
 from lilliput.neutral import Media, Sent, Target
-from lilliput.wire.openai.problem import invalid_answer
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.operations import gemini_made
 from lilliput.wire.operations.modality import Adapter, Answer, Header, fields, lost, unable
 from lilliput.wire.operations.speech_form import MIMES, Body

@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lilliput.neutral import Sent, Target
-from lilliput.wire.openai.problem import invalid_answer, read_problem
+from lilliput.wire.broken import invalid_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.openai.types import missing
 from lilliput.wire.operations import multipart, transcription_deepgram
 from lilliput.wire.operations import transcription_form as form

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from lilliput.neutral import Problem, Sent, Target
+from lilliput.wire.broken import invalid_answer
 from lilliput.wire.openai import problem as openai_problem
-from lilliput.wire.openai.problem import invalid_answer
 from lilliput.wire.operations import transcription_form as form
 from lilliput.wire.operations.modality import Adapter, Answer, Header, endpoint, inner, whole
 from lilliput.wire.operations.transcription_form import Body, Spoken, Transcript

@@ -25,11 +25,12 @@ from lilliput.neutral import (
     ToolKind,
 )
 from lilliput.wire import families, sse
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
+from lilliput.wire.reading import Shell
 from lilliput.wire.responses import chunk
 from lilliput.wire.responses.usage import read_usage
 
-MOST_BYTES = 64 * 1024 * 1024
 _MOST_ITEMS = 1024
 _CALLS: dict[str | None, ToolKind] = {"function_call": "function", "custom_tool_call": "custom"}
 _OPENING = ("response.created", "response.in_progress", "response.queued")
@@ -52,75 +53,30 @@ def reader(stream: bool = True) -> Reader:
     return Reader(stream)
 
 
-class Reader:
+class Reader(Shell[bytes]):
     """See `port.Reader`. What an item's pieces did not tell is taken from the item when it is done, and an item that
     was never announced from the response that closes the stream: each thing once."""
 
     def __init__(self, stream: bool) -> None:
-        self.trouble: Problem | None = None
-        self._splitter = sse.Splitter() if stream else None
-        self._whole: list[bytes] = []
-        self._whole_bytes = 0
+        super().__init__(sse.Splitter() if stream else None)
         self._told = Began()
         self._items: dict[int, _Open] = {}
         self._ids: set[str] = set()
         self._latest = 0
-        self._began = self.done = self._is_over = False
 
-    def __call__(self, data: bytes) -> list[Event]:
-        if self.trouble is not None:
-            raise self.trouble
-        events: list[Event] = []
-        try:
-            if data:
-                self._feed(data, events)
-            else:
-                self._end(events)
-        except Problem as trouble:
-            self.trouble = trouble
-            if not events:
-                raise
-        return events
-
-    def _feed(self, data: bytes, out: list[Event]) -> None:
-        if not self._began:
-            start = data.lstrip()[:1]
-            self._began = bool(start)
-            if start == b"{":  # plain JSON though a stream was asked for
-                self._splitter = None
-        if self._splitter is not None:
-            for event in self._splitter.feed(data):
-                self._event(event, out)
-            return
-        self._whole.append(data)
-        self._whole_bytes += len(data)
-        if self._whole_bytes > MOST_BYTES:
-            raise invalid_answer(self._whole[0], f"it is over {MOST_BYTES} bytes")
-
-    def _end(self, out: list[Event]) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        if self._splitter is None:
-            self._answer(b"".join(self._whole), out)
-            return
-        for data in self._splitter.end():
-            try:
-                self._event(data, out)
-            except Problem as trouble:
-                raise (truncated_answer() if trouble.code == "upstream_invalid" else trouble) from None
+    def _end(self, splitter: sse.Splitter, out: list[Event]) -> None:
+        for data in splitter.end():
+            self._last(data, out)
         if not self.done:
             raise truncated_answer()
 
     def _answer(self, data: bytes, out: list[Event]) -> None:
-        if not data.strip():
-            raise truncated_answer()
         a = chunk.parsed(data)
         if a.output is None and a.status is None:
             if chunk.is_there(a.error) or chunk.is_there(a.detail) or chunk.is_there(a.message):
                 raise read_problem(200, data)
             raise invalid_answer(data, "it has no output")
-        self._close(a, out)
+        self._finish(a, out)
 
     def _event(self, data: bytes, out: list[Event]) -> None:
         if self.done or data.strip() in (b"", sse.DONE):
@@ -156,7 +112,7 @@ class Reader:
         elif name in _CLOSING:
             a = e.response or chunk.Answer()
             a.status = a.status or name.removeprefix("response.")
-            self._close(a, out)
+            self._finish(a, out)
         elif name in _OPENING:
             self._begin(e.response or chunk.Answer(), out)
         elif name == "error" or (name is None and chunk.is_there(e.error)):
@@ -189,7 +145,7 @@ class Reader:
             self._told = said
             out.append(said)
 
-    def _close(self, a: chunk.Answer, out: list[Event]) -> None:
+    def _finish(self, a: chunk.Answer, out: list[Event]) -> None:
         """The answer is over: what has not been told yet, its usage, and how it ended."""
         self._begin(a, out)
         items = a.output or []

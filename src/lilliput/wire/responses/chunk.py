@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from lilliput.neutral import Finish
-from lilliput.wire.openai.problem import invalid_answer, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
 
 FINISH: dict[str, Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """Why an answer is incomplete. Another word has no meaning for us: it is passed on, never turned to "stop"."""

@@ -10,7 +10,8 @@ from msgspec import Raw, Struct
 
 from lilliput.neutral import Problem, Target, Usage
 from lilliput.wire import families, quirks, sse
-from lilliput.wire.openai.problem import invalid_answer, read_problem, truncated_answer
+from lilliput.wire.broken import invalid_answer, truncated_answer
+from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.port import Asked
 from lilliput.wire.responses import chunk
 from lilliput.wire.responses.answer import failed, refused
