@@ -94,19 +94,48 @@ class Operation(Protocol):
         ...
 
 
+class Seat(Visit, Protocol):
+    """A visit that is watched over: `closed` is told once of the request's end, whatever end that was."""
+
+    async def closed(self, record: Record) -> None: ...
+
+
+class Replays(Protocol):
+    """Answers that were given before and may be given again."""
+
+    async def open(self, visit: Visit, op: Operation, ask: Ask, record: Record) -> Seat | None:
+        """The visit to go on with; None when the request was answered from what is kept. Raises Problem (409, 422)."""
+        ...
+
+
+class Receipts(Protocol):
+    """The signed record of what was asked, received and delivered."""
+
+    def open(self, visit: Visit, op: Operation, record: Record) -> Seat: ...
+
+
 async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
     """Serves one request to its end. Every Problem becomes an answer in the caller's dialect; only cancellation
     escapes."""
     record = Record(
         request_id=visit.request_id, operation=op.name, key_id=visit.key.id, began_at=gate.clock(), left_early=True
     )
+    seats: list[Seat] = []
     try:
+        if gate.receipts is not None and op.is_paid:
+            visit = _seated(seats, gate.receipts.open(visit, op, record))
         ask = await op.read(gate, visit)
         record.model, record.is_stream = ask.model, ask.stream
         choice = _choose(gate, op, visit, ask)
         record.why, target = choice.why, choice.targets[0]
         if visit.key.models:
             gates.may_call(gate, visit.key, target)
+        if gate.replays is not None and op.is_paid:
+            seat = await gate.replays.open(visit, op, ask, record)
+            if seat is None:
+                record.left_early = False
+                return
+            visit = _seated(seats, seat)
         if gate.till is not None and op.is_paid:
             await gate.till.open(visit.key, target, record, len(visit.body), ask.most)
         routing = gate.routing
@@ -150,7 +179,14 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
     finally:
         if gate.till is not None:
             await asyncio.shield(gate.till.close(record))
+        for seat in reversed(seats):
+            await asyncio.shield(seat.closed(record))
         gate.meter.note(record)
+
+
+def _seated(seats: list[Seat], seat: Seat) -> Seat:
+    seats.append(seat)
+    return seat
 
 
 def _steps(gate: gates.Gate, choice: Choice) -> Generator[Step, Problem, None]:

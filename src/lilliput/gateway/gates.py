@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Raw, Struct
 
@@ -21,6 +21,9 @@ from lilliput.gateway.threads import Threads
 from lilliput.gateway.till import Till
 from lilliput.gateway.upstream import Link, Upstream
 from lilliput.neutral import Key, Problem, Target
+
+if TYPE_CHECKING:
+    from lilliput.gateway.exchange import Receipts, Replays
 
 MOST_WAYS = 4096
 
@@ -66,6 +69,8 @@ class Gate:
         threads: Threads | None = None,
         till: Till | None = None,
         routing: Routing | None = None,
+        replays: Replays | None = None,
+        receipts: Receipts | None = None,
         ready: Callable[[], Mapping[str, str]] = dict,
         body_limit_bytes: int = 10 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
@@ -81,6 +86,8 @@ class Gate:
         self.threads = threads
         self.till = till
         self.routing = routing
+        self.replays = replays
+        self.receipts = receipts
         self.ready = ready
         self.body_limit_bytes = body_limit_bytes
         self.clock = clock
