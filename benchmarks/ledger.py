@@ -1,4 +1,5 @@
-"""How many requests a second a ledger meters durably, each a hold and a settlement, and the CPU time that it costs.
+"""How many requests a second a ledger meters, each a hold, a turn of the loop and a settlement, and the CPU time that
+it costs, until all of it is in the database.
 
     python -m benchmarks.ledger [--requests N] [--rounds N] [STORE ...]
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from statistics import median
 
 import uvloop
+from tests.store.ledger_contract import put_aside
 from tests.store.ledger_kill import OPEN, empty
 
 from lilliput.money import Account, Hold, Ledger, Settlement
@@ -30,9 +32,11 @@ async def meter(ledger: Ledger, run: str, numbers: Iterator[int]) -> None:
     """One caller: it holds and settles as long as there are numbers."""
     for n in numbers:
         id = f"req_{run}{n:08x}"
-        await ledger.hold(
-            Hold(id=id, account="key", amount_nusd=1000, lease_s=600.0, operation="chat", model="openai/gpt-4o-mini")
+        await put_aside(
+            ledger,
+            Hold(id=id, account="key", amount_nusd=1000, lease_s=600.0, operation="chat", model="openai/gpt-4o-mini"),
         )
+        await asyncio.sleep(0)  # the provider's turn
         settlement = Settlement(
             cost_nusd=900,
             usage=Usage(input=1200, cache_read=64, output=250, reasoning=128),
@@ -57,6 +61,7 @@ async def measure(store: str, where: str, requests: int, rounds: int) -> None:
                 numbers, run = iter(range(count)), uuid.uuid4().hex[:12]
                 wall, cpu = time.perf_counter(), time.process_time()
                 await asyncio.gather(*(meter(ledger, run, numbers) for _ in range(width)))
+                assert await ledger.account("key") is not None  # which lands what has not
                 rates.append(count / (time.perf_counter() - wall))
                 costs.append((time.process_time() - cpu) / count * 1e6)
             print(f"{store:10} {width:4} in flight {median(rates):8.0f}/s {median(costs):7.1f} us of CPU a request")

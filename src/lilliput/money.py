@@ -39,7 +39,7 @@ class Account(Struct, frozen=True, kw_only=True):
 class Hold(Struct, frozen=True, kw_only=True):
     """What a request may cost at most, put aside before it goes out. `id` is the request's.
 
-    It frees itself as `unknown`, at the amount held, when `lease_s` runs out unsettled (the process died).
+    It is swept as `unknown`, at the amount held, when its process dies, or when `lease_s` runs out unsettled.
     """
 
     id: str
@@ -94,11 +94,28 @@ class UsageRow(Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     """Every method raises `Problem("server", ...)` with status 503 when the database cannot answer.
 
-    Holds and settlements are durable on return, and group into one commit with others that wait. A hold is admitted
-    only where `spent + held <= limit` and `credit >= 0` stay true for the account and all above it, whatever runs at
-    once, on one machine or many. A settlement above its hold is owed: it may pass both, and nothing but what costs
-    nothing is admitted until it is paid.
+    Holds and settlements outlive a kill -9 from their return on. A hold is admitted only where `spent + held <= limit`
+    and `credit >= 0` stay true for the account and all above it, whatever runs at once, on one machine or many. A
+    settlement above its hold is owed: it may pass both, and nothing but what costs nothing is admitted until it is
+    paid.
+
+    A process puts amounts aside for requests to come, which count as held until they go back, a second after their last
+    use. What it settled is seen by others a quarter of a second later, and what they change (a limit, credits, a
+    parent) binds here within a second; its own questions and changes are exact.
     """
+
+    def hold_now(self, hold: Hold) -> bool:
+        """`hold` where no database need be asked; False, and nothing is held, where it must. The id is one that its
+        caller made and never used before: it is not looked up. Raises Problem (503) when the disk is full."""
+
+    def settle_now(self, id: str, settlement: Settlement) -> bool:
+        """`settle`, at once."""
+
+    def release_now(self, id: str, settlement: Settlement) -> bool:
+        """`release`, at once."""
+
+    def is_unlimited(self, account: str) -> bool:
+        """Whether nothing above the account bounds it, as far as is known now; False when nobody has asked lately."""
 
     async def hold(self, hold: Hold) -> None:
         """Put the amount aside on the account and all above it; raises Problem: 402 `insufficient_credits`, or 429
@@ -113,7 +130,8 @@ class Ledger(Protocol):
         """Give a hold back whole: the request cost nothing. It stays on record."""
 
     async def sweep(self) -> int:
-        """Settle holds whose lease ran out as `unknown`, at the amount held; how many there were."""
+        """Settle what processes that died have left as `unknown`, at the amount held, and holds of this one whose lease
+        ran out; how many there were. What a machine put aside that is gone for good is free a minute later."""
 
     async def put_account(self, account: Account) -> None:
         """Make an account or change its kind, parent, name, limit and period; what was spent and held stays, and a new
@@ -132,3 +150,6 @@ class Ledger(Protocol):
 
     async def check(self) -> list[str]:
         """What does not add up, read under one snapshot; empty for a sound ledger."""
+
+    async def close(self) -> None:
+        """Write down what is still in this process; nothing is held after it. Calling it again does nothing."""

@@ -60,6 +60,12 @@ def cost(nusd: int | None, **more: object) -> Settlement:
 NOTHING = cost(0, status=502)
 
 
+async def put_aside(ledger: Ledger, h: Hold) -> None:
+    """Hold as the till does: at once where that can be."""
+    if not ledger.hold_now(h):
+        await ledger.hold(h)
+
+
 async def sums(ledger: Ledger, account: str = "k") -> tuple[int | None, int, int]:
     """Credit, spent, held."""
     a = await ledger.account(account)

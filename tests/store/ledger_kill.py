@@ -18,18 +18,21 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from tests.store.fake import ENV
-from tests.store.ledger_contract import cost, hold
+from tests.store.ledger_contract import cost, hold, put_aside
 from tests.store.postgres_place import place
 
-from lilliput.money import Account, Ledger, UsageQuery
+from lilliput.money import Account, UsageQuery
 from lilliput.neutral import Problem
-from lilliput.store.ledger import SqliteLedger
+from lilliput.store import journal
+from lilliput.store.journal_ledger import JournalLedger
+from lilliput.store.ledger import SqliteBooks
 from lilliput.store.postgres import open_postgres
-from lilliput.store.postgres_ledger import PostgresLedger
+from lilliput.store.postgres_ledger import PostgresBooks
 from lilliput.store.sqlite import SqliteStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,26 +43,31 @@ LIMIT = 10**9
 
 
 @asynccontextmanager
-async def _sqlite(where: str, clock: Callable[[], float]) -> AsyncIterator[Ledger]:
+async def _sqlite(where: str, clock: Callable[[], float]) -> AsyncIterator[JournalLedger]:
     store = SqliteStore(Path(where))
-    ledger = SqliteLedger(store, clock=clock)
+    books = SqliteBooks(store, clock=clock)
+    ledger = JournalLedger(books, Path(f"{where}-journals"), clock=clock, steady=clock)
     try:
         yield ledger
     finally:
-        ledger.close()
+        await ledger.close()
+        books.close()
         await store.close()
 
 
 @asynccontextmanager
-async def _postgres(where: str, clock: Callable[[], float]) -> AsyncIterator[Ledger]:
+async def _postgres(where: str, clock: Callable[[], float]) -> AsyncIterator[JournalLedger]:
     store = await open_postgres(where)
+    folder = Path(tempfile.gettempdir()) / f"lilliput-journals-{sha256(where.encode()).hexdigest()[:16]}"
+    ledger = JournalLedger(PostgresBooks(store.pool, clock=clock), folder, clock=clock, steady=clock)
     try:
-        yield PostgresLedger(store.pool, clock=clock)
+        yield ledger
     finally:
+        await ledger.close()
         await store.close()
 
 
-Open = Callable[[str, Callable[[], float]], AbstractAsyncContextManager[Ledger]]
+Open = Callable[[str, Callable[[], float]], AbstractAsyncContextManager[JournalLedger]]
 OPEN: dict[str, Open] = {"sqlite": _sqlite, "postgres": _postgres}
 
 
@@ -77,6 +85,7 @@ def empty(store: str) -> Iterator[str]:
 async def work(store: str, where: str, run: str) -> None:
     """Requests without end, `WIDTH` at a time; some fail upstream, some are cancelled by their callers."""
     dice = random.Random(run)
+    journal.SIZE_BYTES = 1 << 14  # so that it goes on in a new file now and then
     async with OPEN[store](where, time.time) as ledger:
         await ledger.put_account(Account(id="org", kind="organisation", limit_nusd=LIMIT))
         await ledger.put_account(Account(id="k", kind="key", parent="org"))
@@ -86,7 +95,7 @@ async def work(store: str, where: str, run: str) -> None:
             while True:
                 count += 1
                 id = f"{run}-{number}-{count}"
-                await ledger.hold(hold(id, HELD, lease_s=LEASE_S, model=id))
+                await put_aside(ledger, hold(id, HELD, lease_s=LEASE_S, model=id))
                 os.write(1, f"call {id}\n".encode())
                 await asyncio.sleep(dice.random() * 0.002)
                 if dice.random() < 0.1:

@@ -11,7 +11,7 @@ from subprocess import Popen
 
 import pytest
 from tests.store.fake import finish, start
-from tests.store.ledger_contract import Clock, cost, hold, sums
+from tests.store.ledger_contract import Clock, cost, hold, put_aside, sums
 from tests.store.ledger_kill import OPEN, empty
 
 from lilliput.money import Account, Ledger
@@ -41,7 +41,7 @@ async def race(ledger: Ledger, seed: int) -> None:
         for _ in range(dice.randint(0, 5)):
             await asyncio.sleep(0)
         try:
-            await ledger.hold(hold(id, EACH, dice.choice(keys)))
+            await put_aside(ledger, hold(id, EACH, dice.choice(keys)))
         except Problem as problem:
             if problem.code not in ("budget_exceeded", "insufficient_credits"):
                 raise
@@ -64,7 +64,7 @@ async def race(ledger: Ledger, seed: int) -> None:
     _, done, held = await sums(ledger, org)
     assert done + held <= WORTH * EACH
     late = [hold(f"{seed}-late{n}", EACH, keys[0]) for n in range(CALLS)]
-    answers = await asyncio.gather(*(ledger.hold(h) for h in late), return_exceptions=True)
+    answers = await asyncio.gather(*(put_aside(ledger, h) for h in late), return_exceptions=True)
     assert answers.count(None) == WORTH - (done + held) // EACH
     assert await ledger.check() == []
 
@@ -92,7 +92,7 @@ def test_never_a_sixth_in_a_hundred_seeds(store: str) -> None:
 
 RACER = """
 import asyncio, sys, time
-from tests.store.ledger_contract import hold
+from tests.store.ledger_contract import hold, put_aside
 from tests.store.ledger_kill import OPEN, empty
 
 async def main(store: str, where: str, who: str, calls: int, each: int) -> None:
@@ -101,7 +101,7 @@ async def main(store: str, where: str, who: str, calls: int, each: int) -> None:
         for seed in sys.stdin:
             key = "k" + seed.strip()
             holds = [hold(f"{key}-{who}-{n}", each, key) for n in range(calls)]
-            answers = await asyncio.gather(*(ledger.hold(h) for h in holds), return_exceptions=True)
+            answers = await asyncio.gather(*(put_aside(ledger, h) for h in holds), return_exceptions=True)
             print(answers.count(None), flush=True)
 
 asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])))

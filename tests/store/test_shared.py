@@ -1,4 +1,4 @@
-"""Counts and answers that replicas share: a real server of the tests' own, also stopped, killed and emptied."""
+"""Counts that replicas share: a real server of the tests' own, also stopped, killed and emptied."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lilliput.limits_config import DAY_S, Counters
 from lilliput.neutral import Problem
 from lilliput.store import shared
 from lilliput.store.counters import LocalCounters
-from lilliput.store.shared import Shared, SharedCache, SharedCounters
+from lilliput.store.shared import Shared, SharedCounters
 
 
 class Server:
@@ -337,45 +337,3 @@ def test_a_server_out_of_reach(how: str, closed: bool) -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(Problem, match="address"):
         Shared("localhost:6379")
-
-
-# -- answers -----------------------------------------------------------------------------------------------------
-
-
-def test_answers_are_kept_for_a_while_and_for_one_tenant(server: Server) -> None:
-    async def tell() -> None:
-        async with connected(server) as (connection, _):
-            cache = SharedCache(connection)
-            assert await cache.get("a", b"k") is None
-            assert await cache.set("a", b"k", b"\x00answer\xff", 60)
-            assert await cache.set("a", b"l", b"other", 60)
-            assert await cache.get("a", b"k") == b"\x00answer\xff"
-            for tenant, key in [("b", b"k"), ("", b"ak"), ("ak", b""), ("a:", b"k"), ("*", b"k"), ("a", b"K")]:
-                assert await cache.get(tenant, key) is None, (tenant, key)
-            await cache.set("b", b"k", b"b's", 60)
-            assert await cache.forget("*") == 0
-            assert await cache.forget("a") == 2
-            assert await cache.get("a", b"k") is None
-            assert await cache.get("b", b"k") == b"b's"
-            await cache.set("b", b"k", b"short", 0.02)
-            await asyncio.sleep(0.05)
-            assert await cache.get("b", b"k") is None
-            names = [name async for name in connection.redis.scan_iter()]
-            assert all(b"answer" not in name for name in names)
-
-    asyncio.run(tell())
-
-
-def test_a_cache_out_of_reach_is_empty_and_says_so_to_who_must_know() -> None:
-    async def tell() -> None:
-        connection = Shared("unix:///nowhere/at/all", timeout_s=0.1)
-        cache = SharedCache(connection)
-        assert await cache.get("a", b"k") is None
-        assert not await cache.set("a", b"k", b"v", 1)
-        with pytest.raises(Problem) as caught:
-            await cache.forget("a")
-        assert caught.value.status == 503
-        assert connection.failures == 1
-        await connection.close()
-
-    asyncio.run(tell())

@@ -8,9 +8,16 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
-from lilliput.money import Account, UsageQuery, UsageRow
-from lilliput.store.book import Purse, chain_accounts, find_purse, read_purse, shown
+from msgspec import json
 
+from lilliput.money import Account, UsageQuery, UsageRow
+from lilliput.store.book import Purse, read_purse, shown
+
+ACCOUNT = """
+SELECT id, kind, parent, name, limit_nusd, period, credit_nusd, spent_nusd, held_nusd, past_nusd, unpaid_nusd,
+  period_began
+FROM account WHERE id = ?
+"""
 ACCOUNTS = """
 SELECT id, kind, parent, name, limit_nusd, period, credit_nusd, spent_nusd, held_nusd, past_nusd, unpaid_nusd,
   period_began
@@ -44,9 +51,9 @@ _EVER = (-1e18, 1e18)
 
 CHAINS = "SELECT n, accounts FROM chain"
 CHARGED = "SELECT chain, coalesce(sum(cost_nusd), 0) FROM entry GROUP BY chain"
-HELD = "SELECT chain, sum(amount_nusd) FROM hold GROUP BY chain"
+HELD = "SELECT chain, sum(amount_nusd) FROM allotment GROUP BY chain"
 GRANTED = "SELECT account, sum(amount_nusd) FROM credit_grant GROUP BY account"
-HELD_AND_ENDED = "SELECT h.id FROM hold AS h JOIN entry AS e ON e.id = h.id ORDER BY 1 LIMIT 10"
+STRAY = "SELECT id FROM allotment WHERE journal NOT IN (SELECT id FROM journal) ORDER BY 1 LIMIT 10"
 MISPRICED = """
 SELECT id, state FROM entry
 WHERE state = 'released' AND cost_nusd IS NOT 0 OR state = 'unknown' AND cost_nusd IS NOT amount_nusd
@@ -55,8 +62,8 @@ ORDER BY 1 LIMIT 10
 
 
 def account(db: sqlite3.Connection, id: str, now: float) -> Account | None:
-    purse = find_purse(db, id, now)
-    return None if purse is None else shown(purse)
+    row = db.execute(ACCOUNT, (id,)).fetchone()
+    return None if row is None else shown(read_purse(row, now))
 
 
 def accounts(db: sqlite3.Connection, now: float) -> list[Account]:
@@ -96,13 +103,13 @@ def check(db: sqlite3.Connection) -> list[str]:
     held = _by_account(db.execute(HELD).fetchall(), chains)
     granted = dict(db.execute(GRANTED).fetchall())
     purses = {row[0]: Purse(*row) for row in db.execute(ACCOUNTS)}
-    wrong = [f"hold {id!r} has an entry too" for (id,) in db.execute(HELD_AND_ENDED)]
+    wrong = [f"allotment {id!r} is of a journal that is not there" for (id,) in db.execute(STRAY)]
     wrong += [f"entry {id!r} is {state} at another cost" for id, state in db.execute(MISPRICED)]
     unknown = (set(charged) | set(held)) - set(purses)
-    wrong += [f"entries or holds name account {id!r}, which is not there" for id in sorted(unknown)]
+    wrong += [f"entries or allotments name account {id!r}, which is not there" for id in sorted(unknown)]
     for p in purses.values():
         spent = p.spent_nusd + p.past_nusd
-        sums = [("spent", spent, charged[p.id], "its entries"), ("held", p.held_nusd, held[p.id], "its holds")]
+        sums = [("spent", spent, charged[p.id], "its entries"), ("held", p.held_nusd, held[p.id], "its allotments")]
         if p.credit_nusd is not None:
             paid = p.credit_nusd + p.held_nusd + spent - p.unpaid_nusd
             sums.append(("credit, held and spent", paid, granted.get(p.id, 0), "its grants"))
@@ -123,3 +130,8 @@ def _by_account(sums: list[tuple[int, int]], chains: dict[int, tuple[str, ...]])
         for id in chains[chain]:
             found[id] += nusd
     return found
+
+
+def chain_accounts(text: str) -> tuple[str, ...]:
+    """The accounts in a chain's column, the charged one first."""
+    return json.decode(text, type=tuple[str, ...])

@@ -43,6 +43,11 @@ class LocalCounters:
         self._lock: AbstractContextManager[None] = nullcontext() if workers == 1 else _FileLock(wait_s)
         self._mine, self._workers = COUNTS, workers
 
+    @property
+    def worker(self) -> int:
+        """This process's number."""
+        return self._mine - COUNTS
+
     def attach(self, worker: int) -> None:
         """This process is worker number `worker` (from 0); what the last one of that number had in flight is freed."""
         if not 0 <= worker < self._workers:

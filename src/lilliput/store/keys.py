@@ -157,7 +157,7 @@ class KeyRing:
         Revoking a revoked key changes nothing. Raises Problem "missing" (404) with the nearest ids and names, and
         "client" (409) when several live keys share the name.
         """
-        key = _chosen(await self.listing(), who)
+        key = chosen(await self.listing(), who)
         if key.revoked_at is None:
             now = self._clock()
             if await self._store.revoke_key(key.id, now):
@@ -232,7 +232,7 @@ async def local_key(ring: KeyRing, path: Path) -> LocalKey:
     return LocalKey(None, say=f"{path} {why}: delete the file and start again for a new one")
 
 
-def _chosen(keys: list[Key], who: str) -> Key:
+def chosen(keys: list[Key], who: str) -> Key:
     wanted = parse(who) or who
     for key in keys:
         if key.id == wanted:

@@ -1,7 +1,6 @@
-"""The ledger on SQLite: what waits at once is decided together and shares one commit.
+"""The ledger's books on SQLite: a landing is read, decided on (see `book`) and written back in one transaction.
 
-Only one transaction writes to SQLite at a time, so a budget is read, decided on and written back inside one. Each
-account is read and written once a commit, however many holds and settlements it carries. A commit waits for no disk
+Only one transaction writes to SQLite at a time, so nobody else can be decided on meanwhile. A commit waits for no disk
 (`synchronous = NORMAL`) and is made on the loop's own thread, which costs half of what handing it to another does;
 when another connection writes, or anything is wrong, it is left to the store's writer, which can wait.
 """
@@ -11,44 +10,76 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
-from msgspec import Struct, json, structs
+from msgspec import json, structs
 
-from lilliput.money import Account, Hold, Outcome, Settlement, UsageQuery, UsageRow
-from lilliput.neutral import Problem, Usage
+from lilliput.money import Account, UsageQuery, UsageRow
+from lilliput.neutral import Problem
 from lilliput.store import audit, faults
-from lilliput.store.book import Book, Chains
-from lilliput.store.budget import MOST_NUSD
+from lilliput.store.book import (
+    Allotment,
+    Landed,
+    Landing,
+    Page,
+    Purse,
+    count_from,
+    path,
+    pay,
+    put,
+    read_purse,
+    renamed,
+    shown,
+)
+from lilliput.store.budget import period_start
 from lilliput.store.sqlite import SqliteStore
 
 T = TypeVar("T")
-GROUP = 128
-"""Holds and ends in one commit, at most: some milliseconds' work."""
-GATHER_S, FEW = 0.002, 4
-"""While more than a few holds are under way a commit waits this long for company, which is what makes it cheap."""
-CHECKPOINT_AFTER = 1000
-"""Commits between two checkpoints: each adds a few pages of 4 KiB to the log."""
-SWEPT = 500
-"""Holds that one commit of a sweep ends at most: others wait no longer for it than for each other."""
+MOST_CHAINS = 10_000
+"""Chains kept in memory, each of which is a few hundred bytes."""
+CHECKPOINT_AFTER_PAGES = 4000
+"""Pages of 4 KiB that the log may grow by between two checkpoints, by estimate."""
 _READ_WAIT_S = 0.1
 
-ADD_HOLD = """
-INSERT INTO hold (id, chain, amount_nusd, began_at, lease_ends, operation, model, tags) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+FIND_ACCOUNT = """
+SELECT id, kind, parent, name, limit_nusd, period, credit_nusd, spent_nusd, held_nusd, past_nusd, unpaid_nusd,
+  period_began
+FROM account WHERE id = ?
 """
-TAKEN = """
-WITH asked (id) AS (SELECT value FROM json_each(?))
-SELECT id FROM asked WHERE id IN (SELECT id FROM hold) OR id IN (SELECT id FROM entry)
+ADD_ACCOUNT = """
+INSERT INTO account (id, kind, name, period, spent_nusd, held_nusd, past_nusd, unpaid_nusd, period_began)
+VALUES (?, 'key', '', 'total', 0, 0, 0, 0, 0)
 """
-FIND_HOLDS = """
-SELECT id, chain, amount_nusd, began_at, lease_ends, operation, model, tags FROM hold
-WHERE id IN (SELECT value FROM json_each(?))
+SET_ACCOUNT = """
+UPDATE account SET kind = ?2, parent = ?3, name = ?4, limit_nusd = ?5, period = ?6, credit_nusd = ?7, spent_nusd = ?8,
+  held_nusd = ?9, past_nusd = ?10, unpaid_nusd = ?11, period_began = ?12
+WHERE id = ?1
 """
-END_HOLDS = "DELETE FROM hold WHERE id IN (SELECT value FROM json_each(?))"
-EXPIRED = "SELECT id FROM hold WHERE lease_ends <= ? LIMIT ?"
+SPENT_SINCE = """
+SELECT coalesce(sum(e.cost_nusd), 0) FROM chain AS c, json_each(c.accounts) AS a, entry AS e
+WHERE a.value = ? AND e.chain = c.n AND e.ended_at >= ?
+"""
+FIND_CHAIN = "SELECT n FROM chain WHERE accounts = ?"
+ADD_CHAIN = "INSERT INTO chain (accounts) VALUES (?)"
+CHAIN_ACCOUNTS = "SELECT accounts FROM chain WHERE n = ?"
+TAKEN = "SELECT id FROM entry WHERE id IN (SELECT value FROM json_each(?))"
+
+FIND_JOURNAL = "SELECT landed FROM journal WHERE id = ?"
+SET_JOURNAL = "INSERT INTO journal VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET landed = excluded.landed"
+END_JOURNAL = "DELETE FROM journal WHERE id = ?"
+ALLOTMENTS = "SELECT id, chain, amount_nusd FROM allotment WHERE journal = ?"
+SET_ALLOTMENT = """
+INSERT INTO allotment VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET amount_nusd = excluded.amount_nusd, lease_ends = excluded.lease_ends
+"""
+END_ALLOTMENT = "DELETE FROM allotment WHERE id = ?"
+EXPIRED = """
+SELECT DISTINCT journal FROM allotment
+WHERE lease_ends <= ? AND journal NOT IN (SELECT value FROM json_each(?))
+"""
 # None is slow to bind (the module looks for an adapter), so what is None in most entries goes as -1.
 ADD_ENTRY = """
 INSERT INTO entry (
@@ -59,38 +90,20 @@ INSERT INTO entry (
 """
 ADD_GRANT = "INSERT INTO credit_grant (account, amount_nusd, note, granted_at) VALUES (?, ?, ?, ?)"
 
-_Row = tuple[str, int, int, float, float, str, str, str]
-"""A hold's columns, in the order of ADD_HOLD."""
-_LOST = Settlement(cost_nusd=None, usage=None, served="", price="", tries=0, status=0, latency_ms=0)
-_NO_USAGE = (None,) * 10
 
-
-class End(Struct, frozen=True):
-    """A hold's end. Of `unknown` ones nothing is known but that they cost no more than was held."""
-
-    id: str
-    state: Outcome
-    settlement: Settlement
-
-
-_Waiting = tuple[Hold | End, asyncio.Future[object]]
-
-
-class SqliteLedger:
-    """`money.Ledger` in `store`'s file. One for each process, used from one loop; the store is closed after it.
+class SqliteBooks:
+    """`journal_ledger.Books` in `store`'s file. One for each process, used from one loop; the store is closed after it.
 
     `clock` tells Unix seconds: leases and periods go by it. A clock that jumps back starts no period anew.
     """
 
-    def __init__(self, store: SqliteStore, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: SqliteStore, *, lease_s: float = 60.0, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._clock = clock
-        self._chains = Chains()
-        self._waiting: list[_Waiting] = []
-        self._is_awake = False
-        self._open = 0
-        self._task: asyncio.Task[None] | None = None
-        self._commits = 0
+        self._lease_s = lease_s
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._chains: dict[int, tuple[str, ...]] = {}
+        self._pages = 0
         self._checkpointing: asyncio.Future[None] | None = None
         try:
             self._db = sqlite3.connect(store.path, timeout=0.0, isolation_level=None, check_same_thread=False)
@@ -103,44 +116,57 @@ class SqliteLedger:
         """Let go of the database; calling it again does nothing."""
         self._db.close()
 
-    async def hold(self, hold: Hold) -> None:
-        if not 0 <= hold.amount_nusd <= MOST_NUSD:
-            raise Problem("client", f"the request may cost {hold.amount_nusd} nano-dollars: ask for fewer tokens")
-        future = self._enqueue(hold)
+    def land_now(self, landing: Landing) -> Landed | None:
+        landed = None
         try:
-            await future
-        except asyncio.CancelledError:
-            self._enqueue(End(hold.id, "released", _LOST))  # nobody is left to settle it
-            raise
+            self._db.execute("BEGIN IMMEDIATE")
+            decided = self._write(landing, self._db)
+            self._db.execute("COMMIT")
+            landed = decided
+        except (sqlite3.Error, OverflowError, UnicodeError, Problem):
+            pass
+        finally:
+            if landed is None:
+                self._undo()
+        if landed is not None:
+            self._has_written(landing)
+        return landed
 
-    async def settle(self, id: str, settlement: Settlement) -> bool:
-        return bool(await self._enqueue(End(id, "settled", settlement)))
+    async def land(self, landing: Landing) -> Landed:
+        landed = await self._store.write(partial(self._write, landing))
+        self._has_written(landing)
+        return landed
 
-    async def release(self, id: str, settlement: Settlement) -> bool:
-        return bool(await self._enqueue(End(id, "released", settlement)))
+    async def free(self, alive: list[str]) -> None:
+        def end(db: sqlite3.Connection) -> None:
+            for (journal,) in db.execute(EXPIRED, (self._clock(), _array(alive))).fetchall():
+                self._write(Landing(journal, 0, [], [], closes=True), db)
 
-    async def sweep(self) -> int:
-        swept = 0
-        while True:
-            ended = await self._store.write(self._sweep)
-            swept += ended
-            if ended < SWEPT:
-                return swept
+        await self._store.write(end)
 
     async def put_account(self, account: Account) -> None:
-        await self._write(lambda book: book.put(account))
+        def change(db: sqlite3.Connection) -> None:
+            purses, now = _Purses(db, self._clock()), self._clock()
+            p = purses[account.id]
+            if account.parent is not None:
+                purses.find(account.parent)
+            put(purses, account)
+            if account.period != p.period:
+                (since_nusd,) = db.execute(SPENT_SINCE, (p.id, period_start(account.period, now))).fetchone()
+                count_from(p, account.period, since_nusd, now)
+            purses.write()
+
+        await self._store.write(change)
 
     async def grant(self, account: str, amount_nusd: int, note: str) -> Account:
-        if abs(amount_nusd) > MOST_NUSD:
-            raise Problem("client", f"{amount_nusd} nano-dollars are more than an account can hold")
+        def give(db: sqlite3.Connection) -> Account:
+            purses, now = _Purses(db, self._clock()), self._clock()
+            paid = pay(purses[account], amount_nusd)
+            purses.write()
+            db.execute(ADD_GRANT, (account, paid, note, now))
+            return shown(purses[account])
 
-        def pay(book: Book) -> Account:
-            paid = book.pay(account, amount_nusd)
-            book.write()  # the grant names an account that must be there
-            book.db.execute(ADD_GRANT, (account, paid, note, book.now))
-            return book.account(account)
-
-        return await self._write(pay)
+        return await self._store.write(give)
 
     async def account(self, id: str) -> Account | None:
         return await self._read(lambda db: audit.account(db, id, self._clock()))
@@ -154,52 +180,69 @@ class SqliteLedger:
     async def check(self) -> list[str]:
         return await self._read(audit.check)
 
-    # -- many at once ----------------------------------------------------------------------------------------------
+    # -- one transaction -------------------------------------------------------------------------------------------
 
-    def _enqueue(self, what: Hold | End) -> asyncio.Future[object]:
-        """Its answer, once that is committed. A caller that leaves meanwhile changes nothing."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
-        self._waiting.append((what, future))
-        self._open = max(0, self._open + (1 if type(what) is Hold else -1))
-        if not self._is_awake:
-            self._is_awake = True
-            self._next(loop)
-        return future
-
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._open > FEW and len(self._waiting) < GROUP:
-            loop.call_later(GATHER_S, self._commit, loop)
+    def _write(self, landing: Landing, db: sqlite3.Connection) -> Landed:
+        now = self._clock()
+        purses = _Purses(db, now)
+        row = db.execute(FIND_JOURNAL, (landing.journal,)).fetchone()
+        kept = [Allotment(*a) for a in db.execute(ALLOTMENTS, (landing.journal,))]
+        wanted = [w.id for line in landing.lines for w in line.wants]
+        taken = {id for (id,) in db.execute(TAKEN, (_array(wanted),))} if wanted else set()
+        numbers = {line.account: self._number(db, path(purses, line.account)) for line in landing.lines}
+        chains = {n: self._accounts(db, n) for n in {r[1] for r in landing.rows} | {a.chain for a in kept}}
+        chains |= {n: self._accounts(db, n) for n in {*numbers.values(), *(x.chain for x in landing.lines if x.chain)}}
+        landed = None if row is None else int(row[0])
+        page = Page(purses, {a.id: a for a in kept}, landed, taken, chains, numbers, now)
+        answer = page.land(landing)
+        if not answer.counts:
+            return answer
+        purses.write()
+        db.executemany(END_ALLOTMENT, [(id,) for id in page.gone])
+        ends = now + self._lease_s
+        lines = [page.allotments[x.id] for x in landing.lines if x.id in page.allotments]
+        db.executemany(SET_ALLOTMENT, [(a.id, landing.journal, a.chain, a.amount_nusd, ends) for a in lines])
+        if landing.closes:
+            db.execute(END_JOURNAL, (landing.journal,))
         else:
-            loop.call_soon(self._commit, loop)
+            db.execute(SET_JOURNAL, (landing.journal, landing.since + len(landing.rows)))
+        self._enter(db, page, landing)
+        return answer
 
-    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Commit what waits: here, or in the writer's turn when that cannot be done at once."""
-        batch, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-        answers = None
+    def _enter(self, db: sqlite3.Connection, page: Page, landing: Landing) -> None:
+        db.execute("SAVEPOINT entries")
         try:
-            answers = self._at_once([what for what, _ in batch])
-        finally:
-            if answers is None:
-                self._task = loop.create_task(self._in_turn(batch, loop))
-        if answers is not None:
-            self._deliver(batch, answers, loop)
+            db.executemany(ADD_ENTRY, page.rows)
+        except sqlite3.IntegrityError:
+            db.execute("ROLLBACK TO entries")
+            taken = {id for (id,) in db.execute(TAKEN, (_array([r[0] for r in page.rows]),))}
+            db.executemany(ADD_ENTRY, renamed(page.rows, taken, landing.journal, landing.since))
+        db.execute("RELEASE entries")
 
-    def _at_once(self, batch: list[Hold | End]) -> list[object] | None:
-        """The answers, committed; None, and nothing done, when another writes now or whatever else is wrong."""
-        answers = None
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            decided = self._apply(batch, self._db)
-            self._db.execute("COMMIT")
-            answers = decided
-            self._commits += 1
-        except (sqlite3.Error, OverflowError, UnicodeError):
-            pass
-        finally:
-            if answers is None:
-                self._undo()
-        return answers
+    def _number(self, db: sqlite3.Connection, on: list[Purse]) -> int:
+        ids = tuple([p.id for p in on])
+        n = self._numbers.get(ids)
+        if n is None:
+            text = _array(ids)
+            row = db.execute(FIND_CHAIN, (text,)).fetchone()
+            if row is None:  # not to be remembered beyond this transaction, which may fail
+                n = db.execute(ADD_CHAIN, (text,)).lastrowid
+                assert n is not None
+                return n
+            n = self._numbers[ids] = int(row[0])
+        return n
+
+    def _accounts(self, db: sqlite3.Connection, n: int) -> tuple[str, ...]:
+        accounts = self._chains.get(n)
+        if accounts is None:
+            (text,) = db.execute(CHAIN_ACCOUNTS, (n,)).fetchone()
+            accounts = audit.chain_accounts(text)
+            if accounts in self._numbers:  # it is committed, and a chain once written stays
+                self._chains[n] = accounts
+            if len(self._chains) > MOST_CHAINS:
+                self._chains.clear()
+                self._numbers.clear()
+        return accounts
 
     def _undo(self) -> None:
         try:
@@ -207,94 +250,6 @@ class SqliteLedger:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error:
             self._db.close()  # which undoes it too; from here on the writer does all
-
-    async def _in_turn(self, batch: list[_Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        self._deliver(batch, await self._answers([what for what, _ in batch]), loop)
-
-    def _deliver(
-        self,
-        batch: list[_Waiting],
-        answers: list[object],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if future.done():
-                continue
-            if isinstance(answer, Problem):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
-        if self._waiting:
-            self._next(loop)
-        else:
-            self._is_awake = False
-        if self._commits >= CHECKPOINT_AFTER and (self._checkpointing is None or self._checkpointing.done()):
-            self._commits = 0
-            self._checkpointing = loop.run_in_executor(None, self._checkpoint)
-
-    def _checkpoint(self) -> None:
-        """Write the log's pages into the database, for which the disk is waited: not on the loop's thread."""
-        with suppress(sqlite3.Error):  # a reader or another process is in the way: the next one does it
-            db = sqlite3.connect(self._store.path, timeout=_READ_WAIT_S, isolation_level=None)
-            try:
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                db.execute("PRAGMA wal_checkpoint(RESTART)")
-            finally:
-                db.close()
-
-    async def _answers(self, batch: list[Hold | End]) -> list[object]:
-        """An answer each. What spoils the job for all (a value that cannot be stored) then fails alone."""
-        try:
-            return await self._store.write(partial(self._apply, batch))
-        except Problem as problem:
-            if len(batch) == 1:
-                return [problem]
-        return [answer for what in batch for answer in await self._answers([what])]
-
-    def _apply(self, batch: list[Hold | End], db: sqlite3.Connection) -> list[object]:
-        book = Book(db, self._clock(), self._chains)
-        new = [w.id for w in batch if isinstance(w, Hold)]
-        ending = [w.id for w in batch if isinstance(w, End)]
-        taken = {id for (id,) in db.execute(TAKEN, (_array(new),))} if new else set()
-        held = {row[0]: row for row in _end_holds(db, ending)} if ending else {}
-        holds: dict[str, _Row] = {}
-        entries: list[tuple[object, ...]] = []
-        answers: list[object] = []
-        for what in batch:
-            if isinstance(what, Hold):
-                answer: object = _again(what.id) if what.id in taken else book.take(what.account, what.amount_nusd)
-                if isinstance(answer, int):
-                    holds[what.id] = _hold_row(what, answer, book.now)
-                    taken.add(what.id)
-                    answer = None
-            else:
-                row = held.pop(what.id, None) or holds.pop(what.id, None)
-                answer = row is not None
-                if row is not None:
-                    entries.append(_end(book, row, what.state, what.settlement))
-            answers.append(answer)
-        book.write()
-        db.executemany(ADD_HOLD, list(holds.values()))
-        db.executemany(ADD_ENTRY, entries)
-        return answers
-
-    def _sweep(self, db: sqlite3.Connection) -> int:
-        book = Book(db, self._clock(), self._chains)
-        ids = [id for (id,) in db.execute(EXPIRED, (book.now, SWEPT))]
-        rows = _end_holds(db, ids)
-        entries = [_end(book, row, "unknown", structs.replace(_LOST, cost_nusd=row[2])) for row in rows]
-        book.write()
-        db.executemany(ADD_ENTRY, entries)
-        return len(rows)
-
-    async def _write(self, job: Callable[[Book], T]) -> T:
-        def whole(db: sqlite3.Connection) -> T:
-            book = Book(db, self._clock(), self._chains)
-            answer = job(book)
-            book.write()
-            return answer
-
-        return await self._store.write(whole)
 
     async def _read(self, look: Callable[[sqlite3.Connection], T]) -> T:
         """What `look` finds in one snapshot, over a connection of its own and away from the loop."""
@@ -313,38 +268,47 @@ class SqliteLedger:
 
         return await asyncio.to_thread(whole)
 
+    def _has_written(self, landing: Landing) -> None:
+        self._pages += 4 + len(landing.lines) + len(landing.rows) // 10
+        if self._pages >= CHECKPOINT_AFTER_PAGES and (self._checkpointing is None or self._checkpointing.done()):
+            self._pages = 0
+            self._checkpointing = asyncio.get_running_loop().run_in_executor(None, self._checkpoint)
 
-def _end_holds(db: sqlite3.Connection, ids: list[str]) -> list[_Row]:
-    """The holds with these ids, which are no longer there."""
-    array = _array(ids)
-    rows: list[_Row] = db.execute(FIND_HOLDS, (array,)).fetchall()
-    db.execute(END_HOLDS, (array,))
-    return rows
-
-
-def _array(texts: Sequence[str]) -> str:
-    return json.encode(texts).decode()
-
-
-def _again(id: str) -> Problem:
-    return Problem("server", f"request {id!r} is in the ledger already", 409, code="already_held")
-
-
-def _hold_row(hold: Hold, chain: int, now: float) -> _Row:
-    tags = _array(hold.tags) if hold.tags else "[]"
-    return (hold.id, chain, hold.amount_nusd, now, now + hold.lease_s, hold.operation, hold.model, tags)
+    def _checkpoint(self) -> None:
+        """Write the log's pages into the database, for which the disk is waited: not on the loop's thread."""
+        with suppress(sqlite3.Error):  # a reader or another process is in the way: the next one does it
+            db = sqlite3.connect(self._store.path, timeout=_READ_WAIT_S, isolation_level=None)
+            try:
+                db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                db.execute("PRAGMA wal_checkpoint(RESTART)")
+            finally:
+                db.close()
 
 
-def _end(book: Book, row: _Row, state: Outcome, s: Settlement) -> tuple[object, ...]:
-    """The entry that the hold in `row` becomes; its chain is charged."""
-    id, chain, amount_nusd, began_at, _, operation, model, tags = row
-    cost_nusd = 0 if state == "released" else s.cost_nusd
-    book.charge(chain, amount_nusd, cost_nusd or 0)
-    head = (id, chain, state, book.now, began_at, amount_nusd, cost_nusd, operation, model, tags, s.served, s.price)
-    tail = (s.tries, s.status, s.latency_ms, -1 if s.first_token_ms is None else s.first_token_ms, int(s.left_early))
-    return head + tail + (_NO_USAGE if s.usage is None else _buckets(s.usage))
+class _Purses(dict[str, Purse]):
+    """The accounts that one transaction touches: read once, written back once; those that are not there are made."""
+
+    def __init__(self, db: sqlite3.Connection, now: float) -> None:
+        super().__init__()
+        self._db, self._now = db, now
+
+    def __missing__(self, id: str) -> Purse:
+        purse = self.find(id)
+        if purse is None:
+            self._db.execute(ADD_ACCOUNT, (id,))
+            purse = self[id] = Purse(id)
+        return purse
+
+    def find(self, id: str) -> Purse | None:
+        row = self._db.execute(FIND_ACCOUNT, (id,)).fetchone()
+        if row is None:
+            return None
+        purse = self[id] = read_purse(row, self._now)
+        return purse
+
+    def write(self) -> None:
+        self._db.executemany(SET_ACCOUNT, map(structs.astuple, self.values()))
 
 
-def _buckets(u: Usage) -> tuple[int, ...]:
-    inwards = (u.input, u.cache_read, u.cache_write_5m, u.cache_write_1h, u.audio_in, u.image_in)
-    return (*inwards, u.output, u.reasoning, u.audio_out, u.image_out)
+def _array(texts: Iterable[str]) -> str:
+    return json.encode(list(texts)).decode()

@@ -9,7 +9,6 @@ from typing import Any
 
 from lilliput.money import Account, UsageQuery, UsageRow
 from lilliput.store.book import Purse, read_purse, shown
-from lilliput.store.postgres_book import clean
 from lilliput.store.postgres_pool import Connection
 
 NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
@@ -51,11 +50,11 @@ _COLUMNS = ("account", "model", "served", "operation", "tag", "day")
 CHARGED = """
 SELECT c.accounts, coalesce(sum(e.cost_nusd), 0)::bigint FROM entry AS e JOIN chain AS c ON c.n = e.chain GROUP BY c.n
 """
-HELD = "SELECT c.accounts, sum(h.amount_nusd)::bigint FROM hold AS h JOIN chain AS c ON c.n = h.chain GROUP BY c.n"
+HELD = "SELECT c.accounts, sum(h.amount_nusd)::bigint FROM allotment AS h JOIN chain AS c ON c.n = h.chain GROUP BY c.n"
 GRANTED = "SELECT account, sum(amount_nusd)::bigint FROM credit_grant GROUP BY account"
-HELD_AND_ENDED = "SELECT h.id FROM hold AS h JOIN entry AS e ON e.id = h.id ORDER BY 1 LIMIT 10"
+STRAY = "SELECT id FROM allotment WHERE journal NOT IN (SELECT id FROM journal) ORDER BY 1 LIMIT 10"
 CHAINLESS = """
-SELECT id FROM (SELECT id, chain FROM hold UNION ALL SELECT id, chain FROM entry) AS all_of_them
+SELECT id FROM (SELECT id, chain FROM allotment UNION ALL SELECT id, chain FROM entry) AS all_of_them
 WHERE NOT EXISTS (SELECT 1 FROM chain WHERE n = chain) ORDER BY 1 LIMIT 10
 """
 MISPRICED = """
@@ -114,17 +113,17 @@ async def check(db: Connection) -> list[str]:
         held = _by_account(await (await db.execute(HELD)).fetchall())
         granted: Mapping[str, int] = dict(await (await db.execute(GRANTED)).fetchall())
         purses = {row[0]: Purse(*row) for row in await (await db.execute(ACCOUNTS)).fetchall()}
-        doubled = await (await db.execute(HELD_AND_ENDED)).fetchall()
+        stray = await (await db.execute(STRAY)).fetchall()
         mispriced = await (await db.execute(MISPRICED)).fetchall()
         chainless = await (await db.execute(CHAINLESS)).fetchall()
-    wrong = [f"hold {id!r} has an entry too" for (id,) in doubled]
+    wrong = [f"allotment {id!r} is of a journal that is not there" for (id,) in stray]
     wrong += [f"entry {id!r} is {state} at another cost" for id, state in mispriced]
     wrong += [f"{id!r} names a chain that is not there" for (id,) in chainless]
     unknown = (set(charged) | set(held)) - set(purses)
-    wrong += [f"entries or holds name account {id!r}, which is not there" for id in sorted(unknown)]
+    wrong += [f"entries or allotments name account {id!r}, which is not there" for id in sorted(unknown)]
     for p in purses.values():
         spent = p.spent_nusd + p.past_nusd
-        sums = [("spent", spent, charged[p.id], "its entries"), ("held", p.held_nusd, held[p.id], "its holds")]
+        sums = [("spent", spent, charged[p.id], "its entries"), ("held", p.held_nusd, held[p.id], "its allotments")]
         if p.credit_nusd is not None:
             paid = p.credit_nusd + p.held_nusd + spent - p.unpaid_nusd
             sums.append(("credit, held and spent", paid, granted.get(p.id, 0), "its grants"))
@@ -151,3 +150,8 @@ def _by_account(sums: list[tuple[Any, ...]]) -> Counter[str]:
         for id in chain:
             found[id] += nusd
     return found
+
+
+def clean(text: str) -> str:
+    """The text as Postgres can keep it: no zero byte, no lone surrogate."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")

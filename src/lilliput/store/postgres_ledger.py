@@ -1,27 +1,41 @@
-"""The ledger on Postgres: what waits at once in a process is one transaction, decided on with its accounts locked.
+"""The ledger's books on Postgres: a landing is one transaction, decided on (see `book`) with its accounts locked.
 
-Every transaction locks accounts first, in the order of their ids, and holds after them, so that none waits in a
-circle. It takes two round trips and one commit, however many holds and settlements it carries.
+Every transaction locks its journal first, for which only whoever replays it waits, and accounts after, in the order of
+their ids, so that none waits in a circle. It takes two round trips and one commit, however many requests it carries.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from msgspec import json
+from msgspec import json, structs
 
-from lilliput.money import Account, Hold, Settlement, UsageQuery, UsageRow
+from lilliput.money import Account, UsageQuery, UsageRow
 from lilliput.neutral import Problem
 from lilliput.store import postgres_audit as audit
-from lilliput.store.book import Purse, read_purse, shown
-from lilliput.store.budget import MOST_NUSD, period_start
-from lilliput.store.postgres_book import LOST, End, Held, Page, clean, count_from, path, pay, put
+from lilliput.store.book import (
+    COLUMNS,
+    Allotment,
+    Landed,
+    Landing,
+    Page,
+    Purse,
+    Row,
+    count_from,
+    path,
+    pay,
+    put,
+    read_purse,
+    renamed,
+    shown,
+)
+from lilliput.store.budget import period_start
+from lilliput.store.postgres_audit import clean
 from lilliput.store.postgres_pool import Connection, Cursor, Pool
 
-GROUP = 1000
-"""Holds and settlements in one transaction at most."""
+MOST_CHAINS = 10_000
+"""Chains kept in memory, each of which is a few hundred bytes."""
 
 # Taken together by all who charge, alone by whoever changes what is above an account.
 SHARE = "SELECT pg_advisory_xact_lock_shared(1727, hashtext(current_schema()))"
@@ -33,7 +47,8 @@ WITH RECURSIVE above (id, parent) AS (
   UNION
   SELECT a.id, a.parent FROM account AS a JOIN above ON a.id = above.parent
 ), held (id) AS (
-  SELECT unnest(c.accounts) FROM hold AS h JOIN chain AS c ON c.n = h.chain WHERE h.id = ANY (%(ending)s::text[])
+  SELECT unnest(accounts) FROM chain
+  WHERE n = ANY (%(chains)s::bigint[]) OR n IN (SELECT chain FROM allotment WHERE journal = %(journal)s)
 )
 SELECT id, kind, parent, name, limit_nusd, period, credit_nusd, spent_nusd, held_nusd, past_nusd, unpaid_nusd,
   period_began, extract(epoch FROM clock_timestamp())::double precision
@@ -47,68 +62,64 @@ FROM json_populate_recordset(NULL::account, %s::json) AS n WHERE a.id = n.id
 """
 FIND_CHAIN = "SELECT n FROM chain WHERE accounts = %s::text[]"
 ADD_CHAIN = "INSERT INTO chain (accounts) VALUES (%s::text[]) ON CONFLICT DO NOTHING"
-TAKEN = """
-SELECT id FROM hold WHERE id = ANY (%(new)s::text[]) UNION ALL SELECT id FROM entry WHERE id = ANY (%(new)s::text[])
-"""
-END_HOLDS = """
-DELETE FROM hold AS h USING chain AS c WHERE h.id = ANY (%s::text[]) AND c.n = h.chain
-RETURNING h.id, h.chain, c.accounts, h.amount_nusd, h.began_at, h.lease_ends, h.operation, h.model, h.tags
-"""
-ADD_HOLDS = "INSERT INTO hold SELECT * FROM json_populate_recordset(NULL::hold, %s::json)"
-ADD_ENTRIES = "INSERT INTO entry SELECT * FROM json_populate_recordset(NULL::entry, %s::json)"
-EXPIRED = """
-SELECT id FROM hold
-WHERE lease_ends <= coalesce(%s, extract(epoch FROM clock_timestamp())::double precision) ORDER BY lease_ends LIMIT %s
-"""
-ADD_GRANT = "INSERT INTO credit_grant (account, amount_nusd, note, granted_at) VALUES (%s, %s, %s, %s)"
+CHAINS = "SELECT n, accounts FROM chain WHERE n = ANY (%s::bigint[])"
+TAKEN = "SELECT id FROM entry WHERE id = ANY (%s::text[])"
+NOW = "SELECT extract(epoch FROM clock_timestamp())::double precision"
 
+FIND_JOURNAL = "SELECT landed FROM journal WHERE id = %s FOR UPDATE"
+SET_JOURNAL = "INSERT INTO journal VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET landed = excluded.landed"
+END_JOURNAL = "DELETE FROM journal WHERE id = %s"
+ALLOTMENTS = "SELECT id, chain, amount_nusd FROM allotment WHERE journal = %s FOR UPDATE"
+SET_ALLOTMENTS = """
+INSERT INTO allotment SELECT * FROM json_populate_recordset(NULL::allotment, %s::json)
+ON CONFLICT (id) DO UPDATE SET amount_nusd = excluded.amount_nusd, lease_ends = excluded.lease_ends
+"""
+END_ALLOTMENTS = "DELETE FROM allotment WHERE id = ANY (%s::text[])"
+EXPIRED = """
+SELECT DISTINCT journal FROM allotment
+WHERE lease_ends <= coalesce(%s, extract(epoch FROM clock_timestamp())::double precision)
+  AND journal <> ALL (%s::text[])
+"""
+ADD_ENTRIES = "INSERT INTO entry SELECT * FROM json_populate_recordset(NULL::entry, %s::json)"
+ADD_GRANT = "INSERT INTO credit_grant (account, amount_nusd, note, granted_at) VALUES (%s, %s, %s, %s)"
 SPENT_SINCE = """
 SELECT coalesce(sum(e.cost_nusd), 0)::bigint FROM chain AS c JOIN entry AS e ON e.chain = c.n
 WHERE %s = ANY (c.accounts) AND e.ended_at >= %s
 """
 
 
-class PostgresLedger:
-    """`money.Ledger` in the database of `pool`; any number of processes may have one.
+class PostgresBooks:
+    """`journal_ledger.Books` in the database of `pool`; any number of processes may have one.
 
     Leases and periods go by the database's clock, or by `clock` (Unix seconds) when one is given.
     """
 
-    def __init__(self, pool: Pool, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, pool: Pool, *, lease_s: float = 60.0, clock: Callable[[], float] | None = None) -> None:
         self._pool = pool
+        self._lease_s = lease_s
         self._clock = clock
-        self._chains: dict[tuple[str, ...], int] = {}
-        self._waiting: list[tuple[Hold | End, asyncio.Future[bool]]] = []
-        self._doubtful: list[str] = []
-        """Holds of which nobody can say whether they were committed; their callers were told that they were not."""
-        self._pump: asyncio.Task[None] | None = None
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._chains: dict[int, tuple[str, ...]] = {}
 
-    async def hold(self, hold: Hold) -> None:
-        if not 0 <= hold.amount_nusd <= MOST_NUSD:
-            raise Problem("client", f"the request may cost {hold.amount_nusd} nano-dollars: ask for fewer tokens")
-        _storable(hold.id, hold.account, hold.operation, hold.model, *hold.tags)
-        future = self._enqueue(hold)
+    def land_now(self, landing: Landing) -> Landed | None:
+        return None
+
+    async def land(self, landing: Landing) -> Landed:
         try:
-            await future
-        except asyncio.CancelledError:
-            self._enqueue(End(hold.id, "released", LOST))  # nobody is left to settle it
-            raise
+            return await self._land(landing, is_odd=False)
+        except Problem as problem:
+            self._numbers.clear()
+            self._chains.clear()
+            if problem.code != "store_failed":
+                raise
+        return await self._land(landing, is_odd=True)
 
-    async def settle(self, id: str, settlement: Settlement) -> bool:
-        return await self._enqueue(End(clean(id), "settled", settlement))
-
-    async def release(self, id: str, settlement: Settlement) -> bool:
-        return await self._enqueue(End(clean(id), "released", settlement))
-
-    async def sweep(self) -> int:
-        swept = 0
-        while True:
+    async def free(self, alive: list[str]) -> None:
+        async with self._pool.borrow() as db:
             now = None if self._clock is None else self._clock()
-            async with self._pool.borrow() as db:
-                ids = [id for (id,) in await (await db.execute(EXPIRED, (now, GROUP))).fetchall()]
-            swept += sum(await asyncio.gather(*(self._enqueue(End(id, "unknown", LOST)) for id in ids)))
-            if len(ids) < GROUP:
-                return swept
+            journals = [id for (id,) in await (await db.execute(EXPIRED, (now, alive))).fetchall()]
+        for journal in journals:
+            await self.land(Landing(journal, 0, [], [], closes=True))
 
     async def put_account(self, account: Account) -> None:
         wanted = [account.id] if account.parent is None else [account.id, account.parent]
@@ -120,12 +131,10 @@ class PostgresLedger:
             p = purses[account.id]
             if p.period != account.period:
                 cursor = await db.execute(SPENT_SINCE, (p.id, period_start(account.period, now)))
-                count_from(p, account, int((await _one(cursor))[0]), now)
+                count_from(p, account.period, int((await _one(cursor))[0]), now)
             await db.execute(SET_ACCOUNTS, (_rows([p]),))
 
     async def grant(self, account: str, amount_nusd: int, note: str) -> Account:
-        if abs(amount_nusd) > MOST_NUSD:
-            raise Problem("client", f"{amount_nusd} nano-dollars are more than an account can hold")
         _storable(account, note)
         async with self._pool.borrow() as db, db.transaction():
             await db.execute(SHARE)
@@ -151,88 +160,93 @@ class PostgresLedger:
         async with self._pool.borrow(slow=True) as db:
             return await audit.check(db)
 
-    # -- many at once ----------------------------------------------------------------------------------------------
+    # -- one transaction -------------------------------------------------------------------------------------------
 
-    def _enqueue(self, what: Hold | End) -> asyncio.Future[bool]:
-        """Its answer, once that is committed. A caller that leaves meanwhile changes nothing."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((what, future))
-        if self._pump is None:
-            self._pump = asyncio.get_running_loop().create_task(self._commit_all())
-        return future
-
-    async def _commit_all(self) -> None:
-        """Commit what waits, and what came meanwhile, until nothing does."""
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:GROUP], self._waiting[GROUP:]
-                for (_, future), answer in zip(batch, await self._answers([w for w, _ in batch]), strict=True):
-                    if future.done():
-                        continue
-                    if isinstance(answer, Problem):
-                        future.set_exception(answer)
-                    else:
-                        future.set_result(answer)
-        finally:
-            self._pump = None
-
-    async def _answers(self, batch: list[Hold | End]) -> list[bool | Problem]:
-        """An answer each. What spoils the transaction for all (a value that cannot be stored) then fails alone."""
-        doubtful, self._doubtful = self._doubtful, []
-        back = [End(id, "released", LOST) for id in doubtful]
-        try:
-            return (await self._transact([*back, *batch]))[len(back) :]
-        except Problem as problem:
-            self._chains.clear()
-            self._doubtful += doubtful
-            if problem.code != "store_failed" or len(batch) == 1:
-                return [problem] * len(batch)
-        return [answer for what in batch for answer in await self._answers([what])]
-
-    async def _transact(self, batch: list[Hold | End]) -> list[bool | Problem]:
-        new = [w for w in batch if isinstance(w, Hold)]
-        ending = [w.id for w in batch if isinstance(w, End)]
-        accounts = sorted({h.account for h in new})
+    async def _land(self, landing: Landing, *, is_odd: bool) -> Landed:
+        """`is_odd` looks at what may keep an entry from being stored, which costs time."""
+        accounts = sorted({line.account for line in landing.lines})
+        charged = sorted({r[1] for r in landing.rows} | {x.chain for x in landing.lines if x.chain})
+        wanted = [w.id for line in landing.lines for w in line.wants]
         async with self._pool.borrow() as db, db.pipeline():
             await db.execute("BEGIN")
             await db.execute(SHARE)
+            journal = await db.execute(FIND_JOURNAL, (landing.journal,))
             await db.execute(ADD_ACCOUNTS, (accounts,))
-            locked = await db.execute(LOCK_ACCOUNTS, {"accounts": accounts, "ending": ending})
-            taken = await db.execute(TAKEN, {"new": [h.id for h in new]})
-            ended = await db.execute(END_HOLDS, (ending,))
-            purses, now = self._purses(await locked.fetchall())
-            numbers = {id: await self._chain(db, purses, id) for id in accounts}
-            held = {row[0]: Held(*row) for row in await ended.fetchall()}
-            page = Page(purses, {id for (id,) in await taken.fetchall()}, held, numbers, now)
-            answers = [page.enter(what) for what in batch]
-            if page.changed:
-                await db.execute(SET_ACCOUNTS, (_rows(page.changed.values()),))
-            if page.holds:
-                await db.execute(ADD_HOLDS, (_rows(page.holds.values()),))
-            if page.entries:
-                await db.execute(ADD_ENTRIES, (_rows(page.entries),))
-            self._doubtful = list(page.holds)
+            places = {"accounts": accounts, "chains": charged, "journal": landing.journal}
+            locked = await db.execute(LOCK_ACCOUNTS, places)
+            kept = await db.execute(ALLOTMENTS, (landing.journal,))
+            taken = await db.execute(TAKEN, (wanted,))
+            clock = await db.execute(NOW)
+            purses = {row[0]: row[:-1] for row in await locked.fetchall()}
+            ((now,),) = await clock.fetchall()
+            now = now if self._clock is None else self._clock()
+            read = {id: read_purse(row, now) for id, row in purses.items()}
+            numbers = {id: await self._number(db, read, id) for id in accounts}
+            allotments = {row[0]: Allotment(*row) for row in await kept.fetchall()}
+            chains = await self._accounts(db, {*charged, *numbers.values(), *(a.chain for a in allotments.values())})
+            row = await journal.fetchone()
+            landed = None if row is None else int(row[0])
+            page = Page(read, allotments, landed, {id for (id,) in await taken.fetchall()}, chains, numbers, now)
+            answer = page.land(landing)
+            if answer.counts:
+                await self._write(db, page, landing, is_odd)
             await db.execute("COMMIT")
-        self._doubtful = []
-        return answers
+        return answer
 
-    async def _chain(self, db: Connection, purses: dict[str, Purse], account: str) -> int:
+    async def _write(self, db: Connection, page: Page, landing: Landing, is_odd: bool) -> None:
+        await db.execute(SET_ACCOUNTS, (_rows(page.purses.values()),))
+        await db.execute(END_ALLOTMENTS, (page.gone,))
+        more = {"journal": landing.journal, "lease_ends": page.now + self._lease_s}
+        lines = [page.allotments[x.id] for x in landing.lines if x.id in page.allotments]
+        await db.execute(SET_ALLOTMENTS, (_rows([structs.asdict(a) | more for a in lines]),))
+        if landing.closes:
+            await db.execute(END_JOURNAL, (landing.journal,))
+        else:
+            await db.execute(SET_JOURNAL, (landing.journal, landing.since + len(landing.rows)))
+        rows = page.rows
+        if is_odd:
+            rows = [tuple(clean(v) if isinstance(v, str) else v for v in row) for row in rows]
+            cursor = await db.execute(TAKEN, ([row[0] for row in rows],))
+            rows = renamed(rows, {id for (id,) in await cursor.fetchall()}, landing.journal, landing.since)
+        if rows:
+            await db.execute(ADD_ENTRIES, (_rows(map(_entry, rows)),))
+
+    async def _number(self, db: Connection, purses: dict[str, Purse], account: str) -> int:
         """The number of the chain that begins with this account."""
         ids = tuple(p.id for p in path(purses, account))
-        if ids not in self._chains:
+        if ids not in self._numbers:
             await db.execute(ADD_CHAIN, (list(ids),))
-            (self._chains[ids],) = await _one(await db.execute(FIND_CHAIN, (list(ids),)))
-        return self._chains[ids]
+            (self._numbers[ids],) = await _one(await db.execute(FIND_CHAIN, (list(ids),)))
+            self._chains[self._numbers[ids]] = ids
+        return self._numbers[ids]
+
+    async def _accounts(self, db: Connection, numbers: set[int]) -> dict[int, tuple[str, ...]]:
+        if len(self._chains) > MOST_CHAINS:
+            self._chains.clear()
+            self._numbers.clear()
+        unknown = list(numbers - self._chains.keys())
+        found = {}
+        if unknown:
+            found = {n: tuple(ids) for n, ids in await (await db.execute(CHAINS, (unknown,))).fetchall()}
+        found |= {n: self._chains[n] for n in numbers if n in self._chains}
+        self._chains |= found
+        return found
 
     async def _lock(self, db: Connection, add: list[str], wanted: list[str]) -> tuple[dict[str, Purse], float]:
         """The wanted accounts with all above them, after `add` were made where they are missing; and the time."""
         await db.execute(ADD_ACCOUNTS, (add,))
-        cursor = await db.execute(LOCK_ACCOUNTS, {"accounts": wanted, "ending": []})
-        return self._purses(await cursor.fetchall())
-
-    def _purses(self, rows: list[tuple[Any, ...]]) -> tuple[dict[str, Purse], float]:
+        cursor = await db.execute(LOCK_ACCOUNTS, {"accounts": wanted, "chains": [], "journal": ""})
+        rows = await cursor.fetchall()
         now = self._clock() if self._clock is not None else max((row[-1] for row in rows), default=0.0)
         return {row[0]: read_purse(row[:-1], now) for row in rows}, now
+
+
+def _entry(row: Row) -> dict[str, Any]:
+    entry = dict(zip(COLUMNS, row, strict=True))
+    entry["tags"] = json.decode(entry["tags"])
+    if entry["first_token_ms"] == -1:
+        entry["first_token_ms"] = None
+    return entry
 
 
 def _rows(rows: Iterable[object]) -> str:

@@ -30,6 +30,7 @@ DELETE FROM response WHERE (owner, id) IN (
 )
 """
 DROP = "DELETE FROM response WHERE owner = %s AND id = %s AND expires_at > %s"
+FORGET = "DELETE FROM response WHERE owner = %s"
 
 
 class PostgresResponses:
@@ -70,6 +71,11 @@ class PostgresResponses:
             return False
         async with self._pool.borrow() as db:
             return (await db.execute(DROP, (owner, id, self._clock()))).rowcount == 1
+
+    async def forget(self, owner: str) -> int:
+        """Remove all that an owner keeps; how many there were."""
+        async with self._pool.borrow() as db:
+            return (await db.execute(FORGET, (owner,))).rowcount
 
 
 def _storable(id: str) -> bool:

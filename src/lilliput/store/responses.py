@@ -31,6 +31,7 @@ ON CONFLICT (owner, id) DO UPDATE SET response = excluded.response
 """
 SWEEP = "DELETE FROM response WHERE rowid IN (SELECT rowid FROM response WHERE expires_at <= ? LIMIT ?)"
 DROP = "DELETE FROM response WHERE owner = ? AND id = ? AND expires_at > ?"
+FORGET = "DELETE FROM response WHERE owner = ?"
 
 
 class ResponseStore:
@@ -71,6 +72,10 @@ class ResponseStore:
     async def drop(self, owner: str, id: str) -> bool:
         now = self._clock()
         return await self._store.write(lambda db: db.execute(DROP, (owner, id, now)).rowcount == 1)
+
+    async def forget(self, owner: str) -> int:
+        """Remove all that an owner keeps; how many there were."""
+        return await self._store.write(lambda db: db.execute(FORGET, (owner,)).rowcount)
 
     def close(self) -> None:
         """Let go of the reading connection; calling it again does nothing."""

@@ -1,4 +1,4 @@
-"""What replicas share over Redis or Valkey: the counts of rate limits, and cached answers. Needs the extra `redis`.
+"""What replicas share over Redis or Valkey: the counts of rate limits. Needs the extra `redis`.
 
 The rules of a bucket are those of `store.counters`; here one script keeps them, by the server's clock. Nothing here
 is durable, nor needs to be: a server that lost all has full buckets, and what is in flight tells it so again.
@@ -11,10 +11,9 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
-from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -26,6 +25,8 @@ LEASE_S = 60.0
 """How long a replica that died keeps its place in flight."""
 PAUSE_S = 1.0
 """After a failure the server is left alone for this long, and then asked again by one request."""
+CONNECTIONS = 8
+"""A burst shares them: to open one for each of its requests takes longer than an answer may."""
 TIMEOUT_S = 0.25
 """For an answer, connecting included."""
 
@@ -139,9 +140,15 @@ class Shared:
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, clock: Callable[[], float] = time.monotonic) -> None:
         try:
-            self.redis = Redis.from_url(
-                url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 1)
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=CONNECTIONS,
+                timeout=timeout_s,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(NoBackoff(), 1),
             )
+            self.redis = Redis.from_pool(pool)
         except ValueError as e:
             raise Problem("client", f"the address of the Redis server cannot be read: {e}") from None
         self.failures = 0
@@ -268,43 +275,3 @@ class SharedCounters:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class SharedCache:
-    """Answers kept for a while, each tenant's apart. A server out of reach is an empty cache that keeps nothing."""
-
-    def __init__(self, shared: Shared, *, prefix: str = "lilliput") -> None:
-        self._shared, self._prefix = shared, f"{prefix}:cache:"
-
-    async def get(self, tenant: str, key: bytes) -> bytes | None:
-        try:
-            return cast("bytes | None", await self._shared.ask(self._shared.redis.get, _name(self._of(tenant), key)))
-        except Problem:
-            return None
-
-    async def set(self, tenant: str, key: bytes, value: bytes, ttl_s: float) -> bool:
-        """Keep `value` for `ttl_s`, a millisecond at least; False when it could not be kept."""
-        ttl_ms = max(1, int(ttl_s * 1000))
-        try:
-            await self._shared.ask(self._shared.redis.set, _name(self._of(tenant), key), value, px=ttl_ms)
-        except Problem:
-            return False
-        return True
-
-    async def forget(self, tenant: str) -> int:
-        """Remove all that is kept for a tenant; how many there were. Raises Problem (503) when it cannot be done."""
-        count, cursor = 0, None
-        while cursor != 0:
-            pattern = f"{self._of(tenant)}*"
-            cursor, names = await self._shared.ask(self._shared.redis.scan, cursor or 0, match=pattern, count=1000)
-            if names:
-                count += await self._shared.ask(self._shared.redis.unlink, *names)
-        return count
-
-    def _of(self, tenant: str) -> str:
-        return f"{self._prefix}{sha256(tenant.encode()).hexdigest()}:"
-
-
-def _name(of: str, key: bytes) -> str:
-    """Two digests of fixed length, so that no pair of tenant and key reads as another."""
-    return of + sha256(key).hexdigest()
