@@ -243,3 +243,25 @@ def test_embedded_models_are_free_and_named_by_the_caller() -> None:
     assert c.price("lilliput/a") == Price(input=0, output=0)
     assert c.target("lilliput/b").base == ""
     assert c.target("lilliput/b").allow_private
+
+
+def test_several_keys_are_used_that_are_set_and_not_the_same() -> None:
+    envs = ("K1", "K2", "K3", "K4")
+    c = load(
+        {"mine": ProviderPatch(base="http://h", key_env=envs)}, {"K1": " ", "K2": "two", "K3": "three", "K4": "two"}
+    )
+    s = status(c, "mine")
+    assert (s.ready, s.keys) == (True, ("K2", "K3"))
+    assert s.reason == "K2 and K3 are set; K1, K4 not, or the same key again"
+    target = c.target("mine/m")
+    keyed = c.keyed(target)
+    assert [t.key.reveal() for t in keyed if t.key is not None] == ["two", "three"]
+    assert keyed[0] is target
+    assert c.keyed(target) is keyed
+    assert c.keyed(Target(provider="groq", model="x")) == ()
+
+
+@pytest.mark.parametrize("envs", [("K", ""), ("K", "K")])
+def test_a_list_of_keys_that_cannot_be(envs: tuple[str, ...]) -> None:
+    with pytest.raises(Problem, match="one variable for each key"):
+        load({"mine": ProviderPatch(base="http://h", key_env=envs)}, {"K": "k"})

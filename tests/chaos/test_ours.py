@@ -15,7 +15,7 @@ from lilliput.chaos.rows import SCENARIOS
 from lilliput.chaos.scenario import Scenario
 from lilliput.chaos.speech import PATHS
 from lilliput.cli import chaos as command
-from lilliput.cli.chaos import Wanted, chaos
+from lilliput.cli.chaos import OVER_CELLS, Wanted, chaos
 from lilliput.neutral import Problem
 
 CELLS = [s for s in SCENARIOS if s.second is None]
@@ -69,6 +69,13 @@ def test_every_cell_and_every_cut() -> None:
     assert len([r for r in results if r.scenario.group == "every byte"]) >= 4096
 
 
+def test_over_to_the_next_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert chaos(Wanted(only="failover:"), listing=False, as_json=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told) == OVER_CELLS
+    assert {(cell["grade"], cell["calls"] >= 2) for cell in told} == {("pass", True)}
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert chaos(Wanted(only="a good answer"), listing=False, as_json=False) == 0
     shown = capsys.readouterr().out
@@ -84,7 +91,7 @@ def test_the_list_and_a_name_that_nothing_has(capsys: pytest.CaptureFixture[str]
     with pytest.raises(Problem, match="--list"):
         chaos(Wanted(only="no such thing"), listing=False, as_json=False)
     with pytest.raises(Problem, match="--failover MODEL"):
-        chaos(Wanted(only="failover"), listing=False, as_json=False)
+        chaos(Wanted(base="http://127.0.0.1:9/v1", only="failover"), listing=False, as_json=False)
 
 
 def test_a_gateway_that_hides_nothing_fails(capsys: pytest.CaptureFixture[str]) -> None:

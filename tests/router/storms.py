@@ -6,8 +6,9 @@ how many requests are answered, and how long after an outage the first answer co
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from msgspec import Struct
@@ -104,6 +105,54 @@ def play(storm: Storm, seed: int, seconds: float = 100.0, policy: str = "weighte
     return result
 
 
+def crowd(seed: int, dead_s: float = CALL_S, requests: int = 3000, at_once: int = 64) -> Result:
+    """`requests` by callers that each ask again once answered, on a fresh start with the first of three dead, which
+    takes `dead_s` to fail: everything overlaps."""
+    dice = random.Random(seed)
+    rows = tuple(Deployment(model=f"{p}/m") for p in "abc")
+    w = world({"r": Route(deployments=rows)})
+    budget, result, clock, down = Budget(), Result(), [0.0], Problem("provider", "down")
+
+    def caller() -> Iterator[float]:
+        """One caller's waits in seconds, until all requests are made."""
+        while result.requests < requests:
+            result.requests += 1
+            budget.earn()
+            made = plan(["r"], Facts(), w, clock[0], dice.random)
+            steps = attempts(
+                made.targets,
+                dice.random,
+                budget=budget,
+                clock=lambda: clock[0],
+                is_well=lambda t: w.health.is_well(t.id, clock[0]),
+            )
+            step = next(steps)
+            try:
+                while True:
+                    yield step.wait_s
+                    id = step.target.id
+                    if not step.is_early:
+                        w.health.begin(id, clock[0])
+                        result.calls += 1
+                        is_dead = id == "a/m"
+                        yield dead_s if is_dead else CALL_S
+                        w.health.note(id, Outcome(down if is_dead else None), clock[0])
+                        if not is_dead:
+                            result.answered += 1
+                            break
+                    step = steps.send(down)
+            except Problem:
+                continue
+
+    queue = [(0.0, i, caller()) for i in range(at_once)]
+    while queue:
+        clock[0], i, one = heapq.heappop(queue)
+        wait_s = next(one, None)
+        if wait_s is not None:
+            heapq.heappush(queue, (clock[0] + wait_s, i, one))
+    return result
+
+
 def table(seeds: int = 5) -> list[str]:
     lines = [
         "| storm, 20 s to 80 s of 100 | calls / requests | requests answered | first answer after it |",
@@ -115,6 +164,11 @@ def table(seeds: int = 5) -> list[str]:
         worst = min(r.success for r in runs)
         back = max(r.recovered_s if r.recovered_s is not None else float("inf") for r in runs)
         lines.append(f"| {storm.name} | {total:.3f} | {100 * worst:.2f} % | {back:.2f} s |")
+    for dead_s in (0.001, CALL_S, 5.0):
+        crowds = [crowd(seed, dead_s) for seed in range(seeds)]
+        total = sum(r.calls for r in crowds) / sum(r.requests for r in crowds)
+        worst = min(r.success for r in crowds)
+        lines.append(f"| 64 callers from the start, one dead, {dead_s:g} s | {total:.3f} | {100 * worst:.2f} % | |")
     return lines
 
 

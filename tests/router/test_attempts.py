@@ -11,12 +11,15 @@ A, B = Target(provider="a", model="m"), Target(provider="b", model="m")
 OK = None
 LONG = "context_length_exceeded"
 Answer = tuple[Fault, str | None] | None
-P: Answer = ("provider", "upstream_unreachable")
+P: Answer = ("provider", "upstream_error")
+GONE: Answer = ("provider", "upstream_unreachable")
 
 TABLE: list[tuple[str, list[Target], list[Answer], str, str | None]] = [
     ("first try answers", [A], [OK], "a", None),
     ("a network fault is tried once more", [A], [P, OK], "a a", None),
-    ("twice down, no other target", [A], [P, P], "a a", "upstream_unreachable"),
+    ("twice down, no other target", [A], [P, P], "a a", "upstream_error"),
+    ("where nobody answers the next is asked at once", [A, B], [GONE, OK], "a b", None),
+    ("and with no other the same once more", [A], [GONE, OK], "a a", None),
     ("twice down, the next target answers", [A, B], [P, P, OK], "a a b", None),
     ("all down, the last problem is told", [A, B], [P, P, P, ("provider", "late")], "a a b b", "late"),
     ("a busy server is tried once more", [A], [("server", "overloaded"), OK], "a a", None),
@@ -150,3 +153,25 @@ def test_a_scarce_retry_goes_to_the_next_place() -> None:
     going = attempts([A, B], lambda: 0.5, budget=budget)
     next(going)
     assert going.send(Problem("provider", "down")).target is B
+
+
+def test_a_spent_budget_is_waited_for_while_the_next_place_is_well() -> None:
+    budget = Budget()
+    budget.left = 0.0
+    going = attempts([A, B], lambda: 0.5, budget=budget, is_well=lambda t: t is B)
+    next(going)
+    down = Problem("provider", "down")
+    assert going.send(down).is_early
+    budget.left = 1.0
+    step = going.send(down)
+    assert (step.target, step.number, step.is_early) == (B, 2, False)
+    going = attempts([A, B], lambda: 0.5, budget=budget, is_well=lambda t: t is B)
+    next(going)
+    waits = [going.send(down).wait_s for _ in range(50)]
+    assert sum(waits) == pytest.approx(1.0)
+    with pytest.raises(Problem, match="down"):
+        going.send(down)
+    going = attempts([A, B], lambda: 0.5, budget=budget)
+    next(going)
+    with pytest.raises(Problem, match="down"):
+        going.send(down)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.router.storms import STORMS, play
+from tests.router.storms import STORMS, crowd, play
 
 BY_NAME = {storm.name: storm for storm in STORMS}
 
@@ -30,3 +30,12 @@ def test_all_dead_is_probed_and_comes_back() -> None:
 
 def test_flapping_costs_little() -> None:
     assert play(BY_NAME["one flapping, 5 s up, 5 s down"], 5).success >= 0.999
+
+
+@pytest.mark.parametrize("dead_s", [0.001, 0.05, 5.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_one_of_three_dead_from_the_start_under_64_callers(dead_s: float, seed: int) -> None:
+    r = crowd(seed, dead_s)
+    assert r.requests == 3000
+    assert r.success >= 0.999
+    assert r.calls <= 1.2 * r.requests + 3

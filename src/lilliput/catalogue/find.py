@@ -11,7 +11,7 @@ from msgspec import structs
 
 from lilliput.catalogue.rows import LOCAL, Model, Price, Status
 from lilliput.catalogue.strict import nearest
-from lilliput.neutral import Problem, Target
+from lilliput.neutral import Problem, Secret, Target
 
 NAME_LIMIT = 256
 """Longest name of a model, in characters; the longest known is under 100."""
@@ -34,11 +34,15 @@ class Catalogue:
         targets: Mapping[str, Target],
         models: Mapping[str, tuple[Model, ...]],
         elsewhere: Callable[[str], list[str]] = lambda bare: [],
+        spares: Mapping[str, tuple[Secret, ...]] | None = None,
     ) -> None:
         """`targets` and `models` are those of ready providers; a target lacks only the model's name.
 
         `elsewhere` names the providers that are not ready and have a model of that bare name, for the error's sake.
+        `spares` are a provider's further keys.
         """
+        self._spares = {name: keys for name, keys in (spares or {}).items() if keys}
+        self._keyed: dict[str, tuple[Target, ...]] = {}
         self._elsewhere = elsewhere
         self._statuses = dict(statuses)
         self._providers = dict(targets)
@@ -59,6 +63,21 @@ class Catalogue:
         """
         hit = self._targets.get(name)
         return hit if hit is not None else _kept(self._targets, name, self._resolved(name))
+
+    def keyed(self, target: Target) -> tuple[Target, ...]:
+        """The same target with each of its provider's keys, itself the first; () where there is but one key."""
+        keys = self._spares.get(target.provider)
+        if keys is None:
+            return ()
+        hit = self._keyed.get(target.id)
+        if hit is not None:
+            return hit
+        return _kept(self._keyed, target.id, (target, *(structs.replace(target, key=key) for key in keys)))
+
+    @property
+    def has_spares(self) -> bool:
+        """Whether any ready provider has more than one key."""
+        return bool(self._spares)
 
     def model(self, id: str) -> Model | None:
         """What we know of `provider/name`, be it a dated name or an alias; None when the snapshot does not have it.

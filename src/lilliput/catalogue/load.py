@@ -74,6 +74,7 @@ def load(
     ours = rows()
     statuses: dict[str, Status] = {}
     targets: dict[str, Target] = {}
+    spares: dict[str, tuple[Secret, ...]] = {}
     for name in (*ours, *(n for n in patches if n not in ours)):
         patch = patches.get(name)
         row = _merged(name, ours.get(name), patch)
@@ -81,11 +82,13 @@ def load(
         statuses[name] = status
         if target is not None:
             targets[name] = target
+            spares[name] = tuple(Secret(env[n].strip()) for n in status.keys[1:])
     known = {name: snapshot(name) for name in targets if name != LOCAL}
     known[LOCAL] = tuple(_free(f"{LOCAL}/{name}", patch) for name, patch in embedded.items())
     for id, patch_ in (models or {}).items():
         _lay(id, patch_, known, statuses)
-    return Catalogue(statuses, targets, known, _elsewhere([name for name in statuses if name not in targets]))
+    elsewhere = _elsewhere([name for name in statuses if name not in targets])
+    return Catalogue(statuses, targets, known, elsewhere, spares)
 
 
 def rows() -> dict[str, Provider]:
@@ -135,11 +138,24 @@ def _merged(name: str, row: Provider | None, patch: ProviderPatch | None) -> Pro
             raise Problem("client", f"[providers.{name}] is not a provider we know, so it needs a base{meant}")
         row = Provider(title=name, keyless=not patch.key_env)
     said = {k: v for k, v in structs.asdict(patch).items() if v is not None}
+    if patch.key_env is not None:
+        first, *more = _key_envs(name, patch.key_env)
+        said |= {"key_env": first, "more_key_envs": tuple(more)}
     if patch.base is not None or patch.dialect is not None:
         said.setdefault("also", ())  # what is elsewhere need not speak them
     for table in ("headers", "rename", "clamp", "force"):
         said[table] = {**getattr(row, table), **said[table]}
     return structs.replace(row, **said)
+
+
+def _key_envs(name: str, given: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The variables that hold the keys; a list of them has neither an empty name nor the same one twice."""
+    if isinstance(given, str):
+        return (given,)
+    if "" in given or len(set(given)) < len(given):
+        say = f"[providers.{name}] key_env has an empty name, or the same variable twice: {', '.join(given)}"
+        raise Problem("client", f"{say}; one variable for each key")
+    return given
 
 
 def _placed(
@@ -167,7 +183,16 @@ def _placed(
         if not variables(row.base):
             raise
         return Status(name, row, False, e.say), None
-    return Status(name, row, True, why), target
+    return Status(name, row, True, why, _set(row, env) if key is not None else ()), target
+
+
+def _set(row: Provider, env: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that hold a key now; none of the same keys twice."""
+    held: dict[str, str] = {}
+    for name in (row.key_env, *row.more_key_envs):
+        if name and (key := env.get(name, "").strip()):
+            held.setdefault(key, name)
+    return tuple(held.values())
 
 
 def _target(name: str, row: Provider, key: Secret | None, env: Mapping[str, str], whose: str) -> Target:
@@ -206,18 +231,26 @@ def _unlocked(
     """The key and why the provider is ready; or no key and a reason that begins with "set" when it is not."""
     if name == LOCAL:
         return None, "the embedded engine"
-    key = env.get(row.key_env, "").strip() if row.key_env else ""
-    if key and not plain(key):
-        return None, f"set {row.key_env} to the key alone: it holds a line break or another control character"
-    if key:
-        return Secret(key), f"{row.key_env} is set"
+    held = _set(row, env)
+    for variable in held:
+        if not plain(env[variable].strip()):
+            return None, f"set {variable} to the key alone: it holds a line break or another control character"
+    if held:
+        return Secret(env[held[0]].strip()), _keys_told(row, held)
     if patch is not None and patch.key_env:
-        return None, f"set {patch.key_env}, which the configuration says holds its key"
+        return None, f"set {row.key_env}, which the configuration says holds its key"
     if patch is not None and (row.keyless or not row.key_env or patch.base is not None):
         return None, "in the configuration, without a key"
     if row.keyless:
         return None, f"set it up in the configuration, where an empty table [providers.{name}] is enough"
     return None, f"set {row.key_env} to its key"
+
+
+def _keys_told(row: Provider, held: tuple[str, ...]) -> str:
+    """Which keys are used, by their variables."""
+    told = f"{' and '.join(held)} {'is' if len(held) == 1 else 'are'} set"
+    lacking = [n for n in (row.key_env, *row.more_key_envs) if n not in held]
+    return f"{told}; {', '.join(lacking)} not, or the same key again" if lacking else told
 
 
 def _free(id: str, patch: ModelPatch) -> Model:

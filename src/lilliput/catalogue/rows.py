@@ -43,7 +43,7 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One endpoint that serves models: a row of `providers.toml`, or a user's own.
 
     `base` ends where the dialect's own path begins; `${NAME}` in it and in a header's value stands for an environment
-    variable. `key_env` names the variable that holds the key. `keyless` rows answer without one, and are offered once
+    variable. `key_env` names the variable that holds the key, `more_key_envs` those of further keys. `keyless` rows answer without one, and are offered once
     the user names them in the configuration. `also` names further dialects of the same base. `docs` is the page the
     row was checked against on `checked`.
     """
@@ -53,6 +53,7 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     also: tuple[Dialect, ...] = ()
     base: str = ""
     key_env: str = ""
+    more_key_envs: tuple[str, ...] = ()
     key_header: str = "authorization"
     key_prefix: str = "Bearer "
     query: str = ""
@@ -79,8 +80,8 @@ class ProviderPatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Further wire formats that it speaks at the same base, such as openai_responses."""
     base: str | None = None
     """URL up to the dialect's own path; `${NAME}` stands for an environment variable."""
-    key_env: str | None = None
-    """Environment variable that holds the key; "" says that none is needed."""
+    key_env: str | Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)] | None = None
+    """Environment variable that holds the key; several in a list are used in turn; "" says that none is needed."""
     key_header: str | None = None
     """Header that carries the key."""
     key_prefix: str | None = None
@@ -235,9 +236,11 @@ class Header(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Status(Struct, frozen=True):
-    """A provider as listings show it; `reason` says why it is ready, or what would make it so."""
+    """A provider as listings show it; `reason` says why it is ready, or what would make it so; `keys` are the variables
+    whose keys are used."""
 
     name: str
     provider: Provider
     ready: bool
     reason: str
+    keys: tuple[str, ...] = ()

@@ -35,6 +35,8 @@ from lilliput.neutral import Problem
 
 PORT = 1727
 """Where the lying provider listens for a gateway that somebody else configured."""
+OVER_CELLS = 6 * sum(s.second is not None for s in SCENARIOS)
+_PLACES = ("chat", "second")
 SILENCE_S = 2
 START_S = 60.0
 STOP_S = 10.0
@@ -66,7 +68,7 @@ def chaos(wanted: Wanted, listing: bool, as_json: bool) -> int:
     if listing:
         show_table(("group", "scenario"), ((s.group, s.name) for s in scenarios), sys.stdout)
         return 0
-    if wanted.failover is None and all(s.second is not None for s in scenarios):
+    if wanted.base and wanted.failover is None and all(s.second is not None for s in scenarios):
         raise Problem("client", "these scenarios need a route of two deployments: --failover MODEL", code="usage")
     results = asyncio.run(_run(wanted, scenarios))
     if as_json:
@@ -86,12 +88,23 @@ async def _run(wanted: Wanted, scenarios: Sequence[Scenario]) -> list[Result]:
             ways = await _others(wanted, liar, driver)
         plain = [s for s in scenarios if s.second is None]
         results = await driver.run(plain, ways)
-        if wanted.failover is not None:
-            routed = [way._replace(door=replace(way.door, model=wanted.failover)) for way in ways[:3]]
-            results += await driver.run((s for s in scenarios if s.second is not None), routed)
+        if wanted.failover is not None or wanted.base is None:
+            results += await _failover(
+                driver, [s for s in scenarios if s.second is not None], ways[:3], wanted.failover
+            )
         if wanted.every_byte:
             results += await driver.run(cuts(), ways[:1], (True,))
         return results
+
+
+async def _failover(
+    driver: Driver, scenarios: Sequence[Scenario], ways: Sequence[Way], model: str | None
+) -> list[Result]:
+    """The scenarios of two deployments, by the name of a route; ours has one for each cell, for what failed in another
+    is not asked first again."""
+    cells = [(s, way, stream) for s in scenarios for way in ways for stream in (True, False)]
+    routed = [way._replace(door=replace(way.door, model=model or f"over-{i}")) for i, (_, way, _) in enumerate(cells)]
+    return await asyncio.gather(*(driver.cell(s, way, on) for (s, _, on), way in zip(cells, routed, strict=True)))
 
 
 # -- the gateway
@@ -130,6 +143,12 @@ def _config(port: int, root: Path) -> str:
     for name, dialect in _DIALECTS.items():
         text += f'[providers.liar-{name}]\ndialect = "{dialect}"\nbase = "http://127.0.0.1:{port}/v1"\n'
         text += f'key_env = "{_KEY_ENV}"\nallow_private = true\n'
+    text += (
+        f'[providers.liar-second]\nbase = "http://127.0.0.1:{port}{SECOND}/v1"\nkey_env = ""\nallow_private = true\n'
+    )
+    for i in range(OVER_CELLS):
+        places = (f'{{ model = "liar-{name}/over-{i}", priority = {rank} }}' for rank, name in enumerate(_PLACES))
+        text += f'[routes.over-{i}]\npolicy = "priority"\ndeployments = [{", ".join(places)}]\n'
     return text
 
 

@@ -6,6 +6,7 @@ One process's own observations; nothing here is shared, and nothing here sends.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Literal
 
 from msgspec import Struct, field
@@ -24,6 +25,10 @@ REFUSED_S = 60.0
 LONGEST_ASKED_S = 600.0
 """The most that a provider's Retry-After is believed."""
 OUTAGE_S, OUTAGE_SHARE = 30, 0.1
+UNPROVEN_CALLS = 3
+"""As many calls at once go to a deployment that has never served, while there is one that has."""
+FIRSTS, FIRSTS_LEAST = 64, 20
+"""The last times to a first token that are kept, and how many it takes to tell their 95th percentile."""
 TAU_S = 10.0
 """How fast old speeds are forgotten."""
 MOST_KNOWN = 10_000
@@ -46,6 +51,7 @@ class Deployed(Struct):
     """What is known of one deployment. `recent` has calls and failures by second, of the last minute."""
 
     in_flight: int = 0
+    has_served: bool = False
     consecutive: int = 0
     open_until: float = 0.0
     cooldown_s: float = 0.0
@@ -56,6 +62,7 @@ class Deployed(Struct):
     first_token_s: float | None = None
     tokens_per_s: float | None = None
     measured_at: float = 0.0
+    firsts: deque[float] = field(default_factory=lambda: deque(maxlen=FIRSTS))
 
 
 class Health:
@@ -106,6 +113,7 @@ class Health:
             self._failed(d, problem, now)
         else:
             was_open = bool(d.open_until)
+            d.has_served = True
             _count(d, now, 0)
             if not was_open or d.probe_at >= d.open_until:
                 d.consecutive, d.open_until, d.cooldown_s, d.is_limited = 0, 0.0, 0.0, False
@@ -114,11 +122,42 @@ class Health:
                     d.probe_at = -math.inf
         _measure(d, outcome, now)
 
-    def leave(self, id: str) -> None:
-        """A call was given up by its caller: neither good nor bad."""
+    def leave(self, id: str, waited_s: float | None = None) -> None:
+        """A call was given up: neither good nor bad. `waited_s` is how long its first token was waited for in vain."""
         d = self.of(id)
         d.in_flight = max(0, d.in_flight - 1)
         d.probe_at = -math.inf
+        if waited_s is not None:
+            d.firsts.append(waited_s)
+
+    def hold(self, id: str, wait_s: float, now: float) -> None:
+        """A call is over, and nothing more is to go there for a while: none of its keys is free."""
+        self.leave(id)
+        self._open(self.of(id), now, wait_s, is_limited=True)
+
+    def has_served(self, id: str) -> bool:
+        d = self.known.get(id)
+        return d is not None and d.has_served
+
+    def is_doubtful(self, id: str, now: float, beside_proven: bool) -> bool:
+        """Whether it has never served and is to be asked last: it just failed, or (`beside_proven`, where another has
+        served) has enough calls under way to find out."""
+        d = self.known.get(id)
+        if d is None or d.has_served:
+            return False
+        return now - d.failed_at < COOLDOWN_S or (beside_proven and d.in_flight >= UNPROVEN_CALLS)
+
+    def is_well(self, id: str, now: float) -> bool:
+        """Whether nothing speaks against it: no call since its last good one has failed."""
+        d = self.known.get(id)
+        return d is None or not (d.open_until or d.consecutive)
+
+    def late_s(self, id: str) -> float | None:
+        """The 95th percentile of its last times to a first token; None of too few."""
+        d = self.known.get(id)
+        if d is None or len(d.firsts) < FIRSTS_LEAST:
+            return None
+        return sorted(d.firsts)[math.ceil(0.95 * len(d.firsts)) - 1]
 
     def is_shaky(self, id: str, now: float) -> bool:
         """Whether it had a significant outage in the last 30 s: two failures or more, a tenth of its calls."""
@@ -188,6 +227,7 @@ def _measure(d: Deployed, outcome: Outcome, now: float) -> None:
     d.measured_at = now
     if (first_s := outcome.first_token_s) is not None:
         old = d.first_token_s
+        d.firsts.append(first_s)
         d.first_token_s = first_s if old is None or first_s >= old else old * keep + first_s * (1 - keep)
     if (rate := outcome.tokens_per_s) is not None and rate > 0:
         keep = min(keep, 0.9)

@@ -80,6 +80,8 @@ class Plan(Struct, frozen=True):
     policy: Policy
     chosen: tuple[Chosen, ...]
     excluded: tuple[Excluded, ...] = ()
+    route: str = ""
+    """The route that the name stands for, "" where it is none."""
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -170,6 +172,7 @@ def plan(
     chosen: list[Chosen] = []
     excluded: list[Excluded] = []
     policy: Policy = "balanced"
+    base = ""
     for name in reversed(names):
         base, asked = _variant(name)
         base = meant(base, world.routes, world.aliases)
@@ -189,7 +192,7 @@ def plan(
         chosen = chosen[:1]
     if not chosen:
         _refuse(names[0], excluded)
-    return Plan(names[0], policy, tuple(_once(chosen)), tuple(excluded))
+    return Plan(names[0], policy, tuple(_once(chosen)), tuple(excluded), base if base in world.routes else "")
 
 
 def _variant(name: str) -> tuple[str, Policy | None]:
@@ -334,6 +337,9 @@ def _ordered(places: list[Place], policy: Policy, at: Moment, wish: Wish, exclud
             ranked = [p for p in ranked if place_of[p.target.id] < last]
     if wish.preferred_max_latency is not None or wish.preferred_min_throughput is not None:
         ranked.sort(key=lambda p: _is_unpreferred(p, at, wish))
+    if len(ranked) > 1:
+        proven = any(at.health.has_served(p.target.id) for p in ranked)
+        ranked.sort(key=lambda p: at.health.is_doubtful(p.target.id, at.now, proven))
     ranked.sort(
         key=lambda p: bool(p.deployment.rpm) and at.health.asked_lately(p.target.id, at.now) >= p.deployment.rpm
     )

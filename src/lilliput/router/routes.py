@@ -77,6 +77,22 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Only where nothing is kept."""
     data_collection: Collection = "allow"
     """deny: only where nothing is collected."""
+    hedge: bool = False
+    """Whether a stream that is later than its deployment's 95th percentile is asked for in the next place too."""
+    hedge_share: Annotated[float, Meta(gt=0, le=0.5)] = 0.05
+    """Most second calls, as a share of the route's requests."""
+    first_token_timeout_s: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
+    """Longest wait for a stream's first output before the next place is asked; 0 sets no limit."""
+    min_tokens_per_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """Slowest that an answer in one piece may be, by the longest that the request allows, before the next place is
+    asked; 0 sets no limit."""
+    cut_below_events_per_s: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    """A stream with fewer events over 10 s ends with the error `upstream_stalled`; 0 cuts none."""
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether its calls are timed as they go."""
+        return self.hedge or bool(self.first_token_timeout_s or self.min_tokens_per_s or self.cut_below_events_per_s)
 
 
 def check(routes: Mapping[str, Route], aliases: Mapping[str, str], where: str = "config.toml") -> None:
