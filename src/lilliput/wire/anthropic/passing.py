@@ -15,6 +15,7 @@ from lilliput.wire.port import Asked
 
 _NONE = Raw()
 _NULL = (b"", b"null")
+_STOP = b'{"type":"message_stop"}'
 
 
 class _Message(Struct, gc=False):
@@ -33,6 +34,14 @@ class _Event(Struct, gc=False):
     error: Raw = _NONE
 
 
+class _Reason(Struct, gc=False):
+    stop_reason: str | None = None
+
+
+class _Last(Struct, gc=False):
+    delta: _Reason | None = None
+
+
 class _Whole(Struct, gc=False):
     content: list[Raw] | None = None
     usage: Raw = _NONE
@@ -41,6 +50,7 @@ class _Whole(Struct, gc=False):
 
 
 _event = msgspec.json.Decoder(_Event).decode
+_last = msgspec.json.Decoder(_Last).decode
 _whole = msgspec.json.Decoder(_Whole).decode
 
 
@@ -55,14 +65,15 @@ def watch(asked: Asked) -> Watch:
 
 
 class Watch:
-    """One streamed answer: see `port.Watch`. What opens a block of text or thinking is no output yet."""
+    """One streamed answer: see `port.Watch`. What opens a block of text or thinking is no output yet; a stop reason
+    proves that the answer is whole."""
 
     def __init__(self) -> None:
         self.started = self.done = False
         self.trouble: Problem | None = None
         self._splitter = sse.Splitter()
         self._held: list[bytes] = []
-        self._came = False
+        self._came = self._is_over = False
         self._usages: list[bytes] = []
 
     @property
@@ -95,7 +106,9 @@ class Watch:
             if self._splitter.rest:
                 out = self.feed(b"\n\n")
             if self.trouble is not None and self.trouble.code == "upstream_invalid":
-                self.trouble = truncated_answer()
+                self.trouble = None if self._is_over else truncated_answer()
+            if self._is_over and not self.done and self.trouble is None:
+                out += self.feed(sse.event(_STOP))
             if not self.done and self.trouble is None:
                 self.trouble = truncated_answer() if self._came else invalid_answer(b"", "it is empty")
         return out
@@ -130,6 +143,7 @@ class Watch:
         elif kind == "message_delta":
             self._learn(e.usage)
             self.started = True
+            self._is_over = self._is_over or _stops(data)
         elif kind == "message_stop":
             self.done = self.started = True
         elif kind is None or kind == "error":
@@ -141,6 +155,15 @@ class Watch:
     def _learn(self, usage: Raw) -> None:
         if bytes(usage) not in _NULL:
             self._usages.append(bytes(usage))
+
+
+def _stops(data: bytes) -> bool:
+    """Whether a message_delta tells why the message stopped."""
+    try:
+        delta = _last(data).delta
+    except msgspec.ValidationError:
+        return False
+    return delta is not None and bool(delta.stop_reason)
 
 
 def whole(status: int, body: bytes) -> Usage | None:

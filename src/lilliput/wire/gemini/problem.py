@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +25,8 @@ _WORDS = {
     504: "DEADLINE_EXCEEDED",
 }
 """HTTP status -> `google.rpc.Code` (googleapis/google/rpc/code.proto); other 4xx are INVALID_ARGUMENT, 5xx INTERNAL."""
+_TOO_LONG = re.compile(r"input token count .*exceeds the maximum number of tokens", re.I)
+"""The only sign of a prompt past the context: the status is INVALID_ARGUMENT like any other (seen in 2026-11)."""
 _TYPES = "type.googleapis.com/google.rpc."
 
 
@@ -46,6 +49,8 @@ def read_problem(status: int, body: bytes) -> Problem:
     """What Google's refusal means for our caller, with how long RetryInfo says to wait."""
     problem = openai_problem.read_problem(status, body)
     problem.retry_after_s = _retry_after_s(body)
+    if problem.fault == "client" and _TOO_LONG.search(problem.say):
+        problem.code = "context_length_exceeded"
     return problem
 
 

@@ -101,7 +101,7 @@ class Reader(Shell[bytes]):
             raise read_problem(200, data)
 
     def _answer(self, data: bytes, out: list[Event]) -> None:
-        answer = chunk.parsed(data)
+        answer = chunk.parsed(data, is_whole=True)
         self._read(answer, out)
         if not answer.choices and chunk.is_there(answer.error):
             raise read_problem(200, data)

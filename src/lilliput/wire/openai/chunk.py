@@ -127,8 +127,9 @@ def is_there(raw: Raw) -> bool:
     return raw is not NONE and bytes(raw) != b"null"
 
 
-def parsed(data: bytes) -> Answer:
-    """The answer in `data`; raises Problem for what is no JSON, is cut short or has other types."""
+def parsed(data: bytes, is_whole: bool = False) -> Answer:
+    """The answer in `data`, one event or (`is_whole`) all of the body; raises Problem for what is no JSON or has other
+    types, and for a body that is cut short."""
     try:
         if not data.isascii():
             data.decode()  # the decoder does not look at what it skips
@@ -136,7 +137,7 @@ def parsed(data: bytes) -> Answer:
     except msgspec.ValidationError as e:
         raise invalid_answer(data, str(e)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        if str(e) == "Input data was truncated":
+        if is_whole and str(e) == "Input data was truncated":
             raise truncated_answer() from None
         raise invalid_answer(data) from None
 

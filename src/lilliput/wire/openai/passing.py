@@ -6,16 +6,16 @@ translated here (that is `answer`). Only usage that the client did not ask for i
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from lilliput.neutral import Problem, Target, Usage
 from lilliput.wire import quirks, sse
 from lilliput.wire.broken import invalid_answer, truncated_answer
 from lilliput.wire.openai.problem import read_problem, write_stream_problem
-from lilliput.wire.openai.usage import read_usage
+from lilliput.wire.openai.usage import Plain, counted, read_usage
 
 _NULL_USAGE = b',"usage":null}'
 _NO_USAGE = Raw(b"null")
@@ -59,9 +59,17 @@ class _Whole(Struct, gc=False):
     error: Any = None
 
 
+class _PlainWhole(Struct, gc=False):
+    """An answer as nearly all are: with choices, and usage of the plainest kind."""
+
+    choices: Annotated[list[Raw], Meta(min_length=1)]
+    usage: Plain
+
+
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _first = msgspec.json.Decoder(_FirstChunk).decode
 _whole = msgspec.json.Decoder(_Whole).decode
+_plain = msgspec.json.Decoder(_PlainWhole).decode
 _fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -152,12 +160,14 @@ class Watch:
         return b"data: %b\n\n" % b"\n\ndata: ".join(out)
 
     def end(self) -> bytes:
-        """What closes the answer after the provider ended its body in good order; sets `trouble` if it is not whole."""
+        """What closes the answer at the end of the provider's bytes; sets `trouble` if it is not whole."""
         out = b""
+        is_whole = bool(self._over) and self._over >= self._open
         if not self.done and self._splitter.rest:
             out = self.feed(b"\n\n")
             if self.trouble:
-                self.trouble = truncated_answer()
+                is_cut = self.trouble.code == "upstream_invalid"
+                self.trouble = None if is_cut and is_whole else truncated_answer()
         if self.done or self.trouble:
             return out
         if not self._over >= self._open or not self._over:
@@ -198,13 +208,19 @@ class Watch:
 
 
 def whole(status: int, body: bytes) -> Usage | None:
-    """The usage of a unary chat answer, None without one.
+    """The usage of a unary chat answer, None without one; a plain one has no `given`, for nobody writes it again.
 
     Raises Problem for a body that is no JSON object, for an error inside a 200 and for an answer without choices.
     """
     try:
         if not body.isascii():
             body.decode()
+        try:
+            usage = counted(_plain(body).usage)
+        except msgspec.ValidationError:
+            usage = None
+        if usage is not None:
+            return usage
         reply = _whole(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise invalid_answer(body) from None

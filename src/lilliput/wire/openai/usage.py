@@ -35,7 +35,7 @@ class _OfAnswer(Struct, gc=False):
     image_tokens: _None | None = 0
 
 
-class _Plain(Struct, gc=False):
+class Plain(Struct, gc=False):
     """A usage object of the plainest kind, which nearly all are: what it may hold, and what it may not."""
 
     prompt_tokens: _Count
@@ -53,7 +53,7 @@ class _Plain(Struct, gc=False):
     reasoning_tokens: _None | None = None
 
 
-_plain = msgspec.json.Decoder(_Plain).decode
+_plain = msgspec.json.Decoder(Plain).decode
 
 
 def read_usage(raw: Raw | bytes) -> Usage | None:
@@ -73,6 +73,11 @@ def _simple(raw: Raw | bytes) -> Usage | None:
         given = _plain(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return counted(given, raw)
+
+
+def counted(given: Plain, raw: Raw | bytes | None = None) -> Usage | None:
+    """The counts of a plain object, None where they do not add up; `raw` is kept beside them."""
     prompt, answer = given.prompt_tokens, given.completion_tokens
     cached = (given.prompt_tokens_details.cached_tokens or 0) if given.prompt_tokens_details is not None else 0
     of_answer = given.completion_tokens_details
@@ -84,7 +89,7 @@ def _simple(raw: Raw | bytes) -> Usage | None:
         cache_read=cached,
         output=answer - reasoning,
         reasoning=reasoning,
-        given=raw.copy() if isinstance(raw, Raw) else Raw(raw),
+        given=raw.copy() if isinstance(raw, Raw) else None if raw is None else Raw(raw),
     )
 
 
