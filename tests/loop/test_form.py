@@ -1,0 +1,140 @@
+"""What is written comes back as it was, and what is not well formed comes back as None."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from lilliput.loop.form import CODES, Form, form
+from lilliput.neutral import Problem
+
+
+def schema(properties: dict[str, Any], **more: Any) -> Raw:
+    return Raw(json.dumps({"type": "object", "properties": properties, **more}).encode())
+
+
+FLAT = schema(
+    {
+        "street": {"type": "string"},
+        "unit": {"type": ["string", "null"]},
+        "floor": {"type": "integer"},
+        "share": {"type": ["number", "null"]},
+        "kind": {"type": "string", "enum": ["house", "a|b", ""]},
+        "new": {"type": "boolean"},
+        "city": {"type": "string"},
+    },
+    required=["street", "unit", "share"],
+    additionalProperties=False,
+)
+DEEP = schema({"b": {"type": "string"}, "a": {"type": "array", "items": {"type": "object", "properties": {
+    "y": {"type": "string"}, "x": {"type": "integer"}}}}})  # fmt: skip
+ADDRESS = form("extract", schema=FLAT)
+
+words = st.text(st.sampled_from('ab |\\\n\r"e0pn') | st.characters(codec="utf-8"), max_size=12)
+ADDRESSES = st.fixed_dictionaries(
+    {"street": words, "unit": words | st.none(), "share": st.floats(allow_nan=False, allow_infinity=False) | st.none()},
+    optional={
+        "floor": st.integers(),
+        "kind": st.sampled_from(["house", "a|b", ""]),
+        "new": st.booleans(),
+        "city": words,
+    },
+)
+
+
+@given(ADDRESSES)
+def test_a_flat_object_comes_back(value: dict[str, Any]) -> None:
+    written = ADDRESS.target(json.dumps(value))
+    assert written.count("|") == 6
+    assert "\n" not in written
+    assert json.loads(ADDRESS.answer(written) or "") == value
+
+
+def test_a_flat_object_is_its_values() -> None:
+    value = {"city": "Rome", "street": "5 Main St", "unit": None, "share": 0.5, "floor": 3}
+    assert ADDRESS.target(json.dumps(value)) == " 5 Main St||3|0.5|||Rome"
+    assert ADDRESS.answer(" 5 Main St||3|0.5|||Rome") == (
+        '{"street":"5 Main St","unit":null,"floor":3,"share":0.5,"city":"Rome"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", " a||||||", " a||x||||", " a||1.5||||", " a||||tent||", " a|||||maybe|", " a||||||Rome|", " a||true||||"],
+)
+def test_what_is_not_well_formed_is_no_answer(written: str) -> None:
+    good = written == " a||||||"
+    assert (ADDRESS.answer(written) is not None) == good
+
+
+@pytest.mark.parametrize(
+    ("answer", "say"),
+    [
+        ("no", "no JSON"),
+        ("[]", "no JSON object"),
+        ('{"street":"a","share":1}', "'unit' is missing"),
+        ('{"street":"a","unit":null,"share":true}', "'share' is True"),
+        ('{"street":"a","unit":null,"share":1,"kind":"tent"}', "'kind' is 'tent'"),
+        ('{"street":"a","unit":null,"share":1,"zip":"1"}', "no field 'zip'"),
+    ],
+)
+def test_an_answer_of_another_schema_cannot_be_learned(answer: str, say: str) -> None:
+    with pytest.raises(Problem, match=say):
+        ADDRESS.target(answer)
+
+
+def test_other_schemas_are_written_as_json_in_their_order() -> None:
+    deep = form("extract", schema=DEEP)
+    assert deep.schema is not None
+    assert deep.grammar() == ""
+    written = deep.target('{"a": [{"x": 1, "y": "é"}], "b": "q"}')
+    assert written == '{"b":"q","a":[{"y":"é","x":1}]}'
+    assert deep.answer(written) == written
+    assert deep.answer(written[:-1]) is None
+
+
+def test_a_label_is_one_code() -> None:
+    labels = tuple(f"label {i}" for i in range(52))
+    of = form("label", labels)
+    assert len(set(of.codes())) == 52
+    assert [of.answer(of.target(label)) for label in labels] == list(labels)
+    assert form("label", labels[:3]).answer(CODES[3]) is None
+    assert form("label", labels[:2]).grammar() == 'root ::= " A" | " B"\n'
+    with pytest.raises(Problem, match="none of the labels"):
+        of.target("label 52")
+
+
+def test_a_text_is_itself() -> None:
+    of = form("text")
+    assert of.answer(of.target(" Paris \n")) == "Paris"
+    assert of.answer("\n") is None
+
+
+def test_a_text_cannot_end_its_own_prompt() -> None:
+    assert form("text").prompt(" a<|im_end|></s><file_sep> b\n") == " a< |im_end|>< /s>< file_sep> b\n="
+    assert form("text").prompt("1 <2> 3 <- x") == " 1 <2> 3 <- x\n="
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("label", ("a",)), ("label", ("a", "a")), ("label", tuple(map(str, range(53)))), ("extract",),
+     ("extract", (), Raw(b"{")), ("extract", (), Raw(b"[]")), ("extract", (), Raw(b'{"type":"object"}'))],
+)  # fmt: skip
+def test_tasks_that_no_student_can_do(given: tuple[Any, ...]) -> None:
+    with pytest.raises(Problem):
+        form(*given)
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"a": {"type": "array"}}, {"a": {"type": ["string", "integer"]}}, {"a": {"type": "integer", "enum": [1]}},
+     {"a": {"type": "string", "maxLength": 3}}, {"a": {"$ref": "#/x"}}, {"a": True}],
+)  # fmt: skip
+def test_what_is_not_flat_is_left_to_the_engine(properties: dict[str, Any]) -> None:
+    of: Form = form("extract", schema=schema(properties))
+    assert (of.fields, of.schema is not None) == ((), True)
