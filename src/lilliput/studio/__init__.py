@@ -1,0 +1,1 @@
+"""Making students, offline: each stage is a function, a run is a directory. Needs the extra `studio`."""
