@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from lilliput.local.settings import Order, Settings
+from lilliput.local.settings import Adapter, Order, Settings
 from lilliput.neutral import Problem, Secret
 
 COMMAND = (sys.executable, "-m", "lilliput.local.worker")
@@ -56,7 +56,8 @@ class Engine:
     """The engine of the weights at `path`, not yet started.
 
     `alias` is the name that answers carry, `sha256` what the file must hash to (None = whatever it is), `key` what
-    callers must send as a bearer token: it is made once and holds over restarts, the address does not.
+    callers must send as a bearer token: it is made once and holds over restarts, the address does not. `adapters` are
+    put over the weights.
     Belongs to one event loop.
     """
 
@@ -67,6 +68,7 @@ class Engine:
         *,
         alias: str = "",
         sha256: str | None = None,
+        adapters: Sequence[Adapter] = (),
         env: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         command: Sequence[str] = COMMAND,
@@ -76,6 +78,7 @@ class Engine:
         self.settings = settings or Settings()
         self.alias = alias or path.stem
         self.sha256 = sha256
+        self.adapters = tuple(adapters)
         self.key = Secret(token())
         self._env = _passed(os.environ if env is None else env)
         self._clock = clock
@@ -210,6 +213,7 @@ class Engine:
             parent=os.getpid(),
             sha256=self.sha256,
             settings=self.settings,
+            adapters=self.adapters,
         )
         assert process.stdin is not None
         assert process.stdout is not None

@@ -30,6 +30,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     top_p: float = 0.95
 
 
+class Adapter(Struct, frozen=True):
+    """A LoRA adapter (GGUF) that the engine puts over its weights, and the hash that the file must have."""
+
+    path: str
+    sha256: str | None = None
+
+
 class Order(Struct, frozen=True):
     """What the supervisor tells a fresh worker, as one line of JSON on its standard input."""
 
@@ -39,6 +46,7 @@ class Order(Struct, frozen=True):
     parent: int
     sha256: str | None = None
     settings: Settings = Settings()
+    adapters: tuple[Adapter, ...] = ()
 
 
 def decode_threads(settings: Settings, cores: int) -> int:

@@ -48,8 +48,13 @@ def main() -> int:
     weights = Path(order.weights)
     try:
         header = gguf.check(weights)
-        _limit(memory_limit(order.settings, weights.stat().st_size))
+        adapters = [Path(adapter.path) for adapter in order.adapters]
+        for path in adapters:
+            gguf.check(path)
+        _limit(memory_limit(order.settings, sum(path.stat().st_size for path in (weights, *adapters))))
         _match(weights, order.sha256)
+        for path, adapter in zip(adapters, order.adapters, strict=True):
+            _match(path, adapter.sha256)
         server = xllamacpp.Server(_params(order, header))
     except Problem as e:
         _tell(answer, {"error": e.say})
@@ -130,6 +135,7 @@ def _params(order: Order, header: gguf.Header) -> xllamacpp.CommonParams:
     p = xllamacpp.CommonParams()
     p.model.path = order.weights
     p.model_alias = {order.alias}
+    p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(adapter.path, 1.0) for adapter in order.adapters]
     p.hostnames, p.port, p.api_keys = ["127.0.0.1"], 0, [order.key]
     p.n_threads_http = HTTP_THREADS
     p.cors_origins = ""
