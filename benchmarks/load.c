@@ -1,13 +1,14 @@
 /* load: an HTTP/1.1 load generator; one JSON object at the end says how the server did.
  *
  *   load -p PORT [-u PATH] [-b BODY_FILE] [-H 'name: value']... [-c CONNECTIONS] [-w WARM_UP_S] [-d SECONDS]
- *        [-n REQUESTS] [-r REQUESTS_PER_S] [-s STAGGER_MS]
+ *        [-n REQUESTS] [-r REQUESTS_PER_S] [-s STAGGER_MS] [-g GIVE_UP_MS]
  *
  * POSTs the body to 127.0.0.1, over and over, on CONNECTIONS kept-alive connections, in any dialect: it reads nothing of
  * an answer but its framing and its chunks. Closed loop: a connection asks again as soon as it has its answer. With -r
  * open loop: requests fall due at that rate whether or not a connection is free, and latency counts from when one was
  * due, so that a stalled server cannot hide its queue. Ends after SECONDS past the warm-up, or sooner after -n requests.
- * -s spreads the first requests over that time.
+ * -s spreads the first requests over that time. With -g a caller waits no longer than that: it closes the connection,
+ * and (open loop) a request that finds no connection free is not sent; both are counted, apart from other failures.
  * Prints "begin" and "end" around the measured window: the caller reads the server's CPU time there.
  * Chunks are counted by their '@'; the 19 digits behind one are the time it was written (see mock.c), 0 = not told.
  * Answers that end inside the window count, whenever they began: slow servers are not flattered. Linux only.
@@ -70,7 +71,7 @@ typedef struct {
 } Conn;
 
 static Times latency, first_byte, delay;
-static long long ok, failed, reopened, chunks, begin_ns, end_ns, t0_ns;
+static long long ok, failed, shed, given_up, unsent, give_up_ns, reopened, chunks, begin_ns, end_ns, t0_ns;
 static int last_bad_status, poller;
 static struct sockaddr_in server;
 static char *request;
@@ -128,7 +129,7 @@ static void ended(Conn *c, long long now) {
     if (c->closes) connect_to_server(c);
     if (in_window(now)) {
         if (c->status == 200) { ok++; note(&latency, now - c->asked_ns); }
-        else { failed++; last_bad_status = c->status; }
+        else { failed++; shed += c->status == 503; last_bad_status = c->status; }
     }
     next(c, now);
 }
@@ -147,6 +148,16 @@ static void lost(Conn *c, long long now) {
     }
     if (in_window(now)) failed++;
     next(c, now);
+}
+
+/* Callers that have waited too long leave. */
+static void give_up(Conn *all, int count, long long now) {
+    for (Conn *c = all; c < all + count; c++) {
+        if (!c->busy || now - c->asked_ns < give_up_ns) continue;
+        connect_to_server(c);
+        if (in_window(now)) given_up++;
+        next(c, now);
+    }
 }
 
 static void body_bytes(Conn *c, const char *p, size_t n, long long now) {
@@ -254,10 +265,11 @@ static void make_request(int port, const char *path, const char *headers, const 
 }
 
 static void report(int connections, double seconds) {
-    printf("{\"connections\":%d,\"seconds\":%.3f,\"ok\":%lld,\"failed\":%lld,\"bad_status\":%d,\"reopened\":%lld,"
+    printf("{\"connections\":%d,\"seconds\":%.3f,\"ok\":%lld,\"failed\":%lld,\"shed\":%lld,\"given_up\":%lld,\"unsent\":%lld,\"bad_status\":%d,"
+           "\"reopened\":%lld,"
            "\"per_s\":%.1f,\"mean_us\":%.1f,\"p50_us\":%.1f,\"p90_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
            "\"first_p50_us\":%.1f,\"first_p99_us\":%.1f,\"chunks_per_s\":%.0f,\"delay_p50_us\":%.1f,\"delay_p99_us\":%.1f}\n",
-           connections, seconds, ok, failed, last_bad_status, reopened, (double)ok / seconds,
+           connections, seconds, ok, failed, shed, given_up, unsent, last_bad_status, reopened, (double)ok / seconds,
            latency.n ? latency.sum_ns / (double)latency.n / 1e3 : 0, quantile_us(&latency, .5), quantile_us(&latency, .9),
            quantile_us(&latency, .99), (double)latency.max_ns / 1e3, quantile_us(&first_byte, .5),
            quantile_us(&first_byte, .99), (double)chunks / seconds, quantile_us(&delay, .5), quantile_us(&delay, .99));
@@ -270,6 +282,7 @@ static double run(int connections, double warm_s, double seconds, long long most
     idle = calloc((size_t)connections, sizeof *idle);
     int started = 0;
     double due_count = 0;
+    long long swept_ns = 0;
     bool begun = false;
     t0_ns = now_ns();
     begin_ns = t0_ns + (long long)(warm_s * 1e9);
@@ -281,8 +294,12 @@ static double run(int connections, double warm_s, double seconds, long long most
             connect_to_server(&all[started]);
             next(&all[started], now);
         }
-        for (long long due; idle_count && (due = t0_ns + (long long)(due_count * due_step_ns)) <= now; due_count++)
-            ask(idle[--idle_count], due);
+        for (long long due; due_step_ns > 0 && (idle_count || give_up_ns); due_count++) {
+            if ((due = t0_ns + (long long)(due_count * due_step_ns)) > now) break;
+            if (idle_count) ask(idle[--idle_count], due);
+            else if (in_window(now)) unsent++;
+        }
+        if (give_up_ns && now - swept_ns > 5000000) { give_up(all, started, now); swept_ns = now; }
         struct epoll_event got[512];
         bool something_due = started < connections || idle_count;
         struct timespec patience = {.tv_nsec = something_due ? 20000 : 1000000};
@@ -305,7 +322,7 @@ int main(int argc, char **argv) {
     double seconds = 2, warm_s = 0.2, per_s = 0, stagger_ms = 0;
     const char *path = "/v1/chat/completions", *body_file = "/dev/null";
     char headers[8192] = "";
-    while ((option = getopt(argc, argv, "p:u:b:H:c:w:d:n:r:s:")) != -1) switch (option) {
+    while ((option = getopt(argc, argv, "p:u:b:H:c:w:d:n:r:s:g:")) != -1) switch (option) {
         case 'p': port = atoi(optarg); break;
         case 'u': path = optarg; break;
         case 'b': body_file = optarg; break;
@@ -319,6 +336,7 @@ int main(int argc, char **argv) {
         case 'n': most = atoll(optarg); break;
         case 'r': per_s = atof(optarg); break;
         case 's': stagger_ms = atof(optarg); break;
+        case 'g': give_up_ns = (long long)(atof(optarg) * 1e6); break;
         default: return 2;
     }
     if (!port || connections < 1) { fputs("load: -p PORT is needed, and at least one connection\n", stderr); return 2; }

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,12 +31,20 @@ class Live:
     """`with Live(config) as live:` runs `lilliput serve` on a free loopback port until the block ends.
 
     `config` is the text of its configuration file, `env` what it sees beside a bare environment (no provider keys).
-    With `weights`, the built-in model's weights are linked into its home, fetched once for all tests. Raises
-    AssertionError with all that the process printed when it does not answer within `START_S` seconds.
+    With `weights`, the built-in model's weights are linked into its home, fetched once for all tests; a `home` that is
+    given is left as it is at the end. Raises AssertionError with all that the process printed when it does not answer
+    within `START_S` seconds.
     """
 
-    def __init__(self, config: str = "", *, env: Mapping[str, str] | None = None, weights: bool = False) -> None:
-        self._config, self._extra, self._weights = config, dict(env or {}), weights
+    def __init__(
+        self,
+        config: str = "",
+        *,
+        env: Mapping[str, str] | None = None,
+        weights: bool = False,
+        home: Path | None = None,
+    ) -> None:
+        self._config, self._extra, self._weights, self._given = config, dict(env or {}), weights, home
         self.base = self.key = ""
         self._process: subprocess.Popen[bytes]
 
@@ -70,8 +79,8 @@ class Live:
 
     def _start(self) -> None:
         root = Path(self._folder.name)
-        self.home = root / "home"
-        self.home.mkdir()
+        self.home = self._given or root / "home"
+        self.home.mkdir(exist_ok=True)
         self._log = root / "printed"
         self._env = {
             "PATH": os.environ["PATH"],
@@ -95,17 +104,27 @@ class Live:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         self.base = f"http://127.0.0.1:{port}"
         try:
             self._wait(port)
-            shown = subprocess.run([*COMMAND, "key", "dev"], env=self._env, capture_output=True, text=True, timeout=60)
-            assert shown.returncode == 0, f"`lilliput key dev` failed: {shown.stderr}"
-            self.key = shown.stdout.strip()
+            self.key = self.lilliput("key", "dev").strip()
         except BaseException:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
             raise
+
+    def lilliput(self, *args: str) -> str:
+        """What another command printed, run in the same home."""
+        done = subprocess.run([*COMMAND, *args], env=self._env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"`lilliput {' '.join(args)}` failed: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def kill(self) -> None:
+        """As a power cut would: the gateway and all its workers at once, with no time for a last word."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def _wait(self, port: int) -> None:
         until = time.monotonic() + START_S
@@ -123,8 +142,7 @@ class Live:
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
 
 
 def free_port() -> int:
