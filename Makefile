@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+STUDIO := .venv/.studio
 
 CLIENTS := .venv-clients/latest/.ready .venv-clients/openai2/.ready
 
-.PHONY: setup serve test test-clients check bench conformance chaos soak prices providers clean
+.PHONY: setup serve test test-clients check bench conformance chaos storm hold soak prices providers clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -13,10 +14,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
+$(STUDIO): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,studio]'
+	@touch $(STUDIO)
+
 serve: setup        ## start the gateway on 127.0.0.1:1726 (first run fetches the default weights)
 	$(BIN)/lilliput serve $(ARGS)
 
-test: setup         ## every test but those of other people's clients
+test: $(STUDIO)     ## every test but those of other people's clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
 
 test-clients: setup $(CLIENTS)  ## other people's SDKs and frameworks, Python and Node, against a running gateway
@@ -27,7 +32,7 @@ test-clients: setup $(CLIENTS)  ## other people's SDKs and frameworks, Python an
 	.venv-clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
-check: setup        ## the gate before a commit: format, lint, types, house rules, fast tests; under a minute
+check: $(STUDIO)    ## the gate before a commit: format, lint, types, house rules, fast tests; under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -42,8 +47,15 @@ conformance: setup  ## recorded provider traffic through a running gateway: make
 chaos: setup        ## a lying provider behind the gateway, and what its callers are told
 	$(BIN)/lilliput chaos --every-byte $(ARGS)
 
-soak: setup         ## kill the ledger fifty times, on every store, and count what is missing
+storm: setup        ## providers that refuse, die, flap and come back: what reaches them, what callers see
+	$(BIN)/python -m benchmarks.storm $(ARGS)
+
+hold: setup         ## a thousand streams held for ten minutes, and five hundred callers that dawdle beside them
+	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+soak: setup         ## fifty kills on every store, and what is missing; a hundred races; a million hostile requests
 	$(BIN)/python scripts/soak.py $(ARGS)
+	$(BIN)/python scripts/hostile.py
 
 prices: setup       ## make the model snapshot anew from genai-prices
 	$(BIN)/python scripts/prices.py

@@ -51,12 +51,30 @@ class Home(Struct, frozen=True):
         return self.keys / "pepper"
 
     @property
+    def receipts(self) -> Path:
+        return self.data / "receipts"
+
+    @property
+    def receipts_key_file(self) -> Path:
+        return self.keys / "receipts.key"
+
+    @property
     def local_key_file(self) -> Path:
         return self.keys / "local.key"
 
     @property
     def weights(self) -> Path:
         return self.root / "weights"
+
+    @property
+    def runs(self) -> Path:
+        """Runs of the studio, a directory each."""
+        return self.root / "runs"
+
+    @property
+    def students(self) -> Path:
+        """Bundles that tasks are answered with, a directory each, named by its id."""
+        return self.root / "students"
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +90,9 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Processes that share the port."""
     max_connections: Annotated[int, Meta(ge=1, le=1_000_000)] = 4096
     """Open client connections in one worker; further ones are refused."""
+    max_in_flight: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Requests that may wait for the first byte of their answer in one worker; further ones are told to come back. 0 is
+    as many as keep the worker quick."""
     header_limit_bytes: Annotated[int, Meta(ge=1024, le=1 << 20)] = 32 << 10
     """Largest head of a request, its first line included."""
     header_limit_count: Annotated[int, Meta(ge=8, le=1000)] = 100
@@ -131,6 +152,27 @@ class LedgerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Whether every request is put on record with its cost; budgets, credits and `lilliput usage` need it."""
 
 
+class ReceiptsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[receipts]`: a signed record of each request, chained to the one before."""
+
+    on: bool = False
+    """Whether they are kept; they hold hashes and no word of a prompt or an answer."""
+    keep_days: Annotated[int, Meta(ge=0, le=36_500)] = 90
+    """Files older than this go when a day's file is begun; 0 keeps all."""
+
+
+class MetricsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[metrics]`: `GET /metrics`, for Prometheus."""
+
+    open: bool | None = None
+    """Whether anyone who reaches the port may read them; unset: where `lilliput serve` listens on loopback and no proxy
+    stands in front."""
+    keys: tuple[str, ...] = ()
+    """Keys that may, by id or name; this machine's own always may."""
+    models: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Models that are told apart; further ones are `other`."""
+
+
 class SharedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[shared]`: what several replicas count together, on Redis or Valkey."""
 
@@ -140,6 +182,63 @@ class SharedTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """While it is out of reach each replica limits for itself, or refuses what is limited."""
     timeout_s: Annotated[float, Meta(gt=0, le=10)] = 0.25
     """Longest wait for it."""
+
+
+class SemanticTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[cache.semantic]`: chats whose last words mean the same, all else equal, may share an answer."""
+
+    on: bool = False
+    """Whether they do; `model` and `threshold` have to be set then."""
+    model: str = ""
+    """`provider/model` of the embeddings; its calls are paid by the key that asks."""
+    threshold: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    """Least cosine of two texts that count as one. Only a trial on your own questions tells which is safe."""
+    max_candidates: Annotated[int, Meta(ge=1, le=1024)] = 64
+    """Earlier requests that each is compared with, the latest first."""
+
+
+class CacheTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[cache]`: whole answers that are given again to the same request. In Redis where `[shared]` has one, else in the
+    database."""
+
+    on: bool = False
+    """Whether answers are kept."""
+    ttl_s: Annotated[float, Meta(gt=0, le=2_592_000)] = 3600
+    """How long an answer is given again."""
+    share: Literal["key", "team"] = "key"
+    """Who shares one: nobody but the key that asked, or all keys of its team that may call the same models."""
+    max_bytes: Annotated[int, Meta(ge=1, le=64 << 20)] = 1 << 20
+    """Longest answer that is kept."""
+    max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    """Answers kept in all; what was used longest ago goes first."""
+    max_total_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 256 << 20
+    """Their size in all."""
+    semantic: SemanticTable = SemanticTable()
+    """Answers to requests that mean the same."""
+
+
+class IdempotencyTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[idempotency]`: a request that is sent again under the same `Idempotency-Key` is served once."""
+
+    on: bool = True
+    """Whether the header is obeyed."""
+    keep_s: Annotated[float, Meta(ge=86_400, le=2_592_000)] = 86_400
+    """How long an answer is given again."""
+    max_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 8 << 20
+    """Longest answer that is kept; one that is longer is refused to whoever asks for it again."""
+
+
+class TasksTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[tasks]`: names such as `task/NAME`, which a teacher answers until a student of our own does."""
+
+    on: bool = True
+    """Whether they are served; making them is up to `lilliput task`."""
+    deadline_s: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    """Longest that a request waits for a student; after that its teacher is asked."""
+    max_students: Annotated[int, Meta(ge=1, le=1000)] = 4
+    """Students that hold a model in memory at once in one worker; tasks beyond have their teacher."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """Threads of a student's engine; 0 takes all cores but one, which is the gateway's."""
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -161,8 +260,20 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests and tokens that keys, teams and models may take."""
     ledger: LedgerTable = LedgerTable()
     """Who spent what."""
+    receipts: ReceiptsTable = ReceiptsTable()
+    """Signed records of requests."""
+    priority: dict[str, Literal["low", "normal", "high"]] = field(default_factory=dict)
+    """`[priority]`: who is turned away first and last when too many ask; key or team, by id or name = low or high."""
+    metrics: MetricsTable = MetricsTable()
+    """What is counted."""
     shared: SharedTable = SharedTable()
     """Counts shared by replicas."""
+    cache: CacheTable = CacheTable()
+    """Answers given again."""
+    idempotency: IdempotencyTable = IdempotencyTable()
+    """Requests sent again."""
+    tasks: TasksTable = TasksTable()
+    """Teachers and their students."""
     providers: dict[str, ProviderPatch] = field(default_factory=dict)
     """`[providers.NAME]`: changes to providers we know, and providers of your own."""
     models: dict[str, ModelPatch] = field(default_factory=dict)
@@ -184,6 +295,7 @@ def read(path: Path | None) -> Config:
         return Config()
     config = read_toml(path, Config)
     check(config.routes, config.aliases, str(path))
+    _check_semantic(config, path)
     for name in config.local.models:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise Problem(
@@ -191,6 +303,20 @@ def read(path: Path | None) -> Config:
                 f"{path}: [local.models] {name!r} cannot be a model's name: letters, digits, dot, dash and _ alone",
             )
     return config
+
+
+def _check_semantic(config: Config, path: Path) -> None:
+    """Raises Problem for a semantic cache that could not work, or whose threshold nobody chose."""
+    table = config.cache.semantic
+    if not table.on:
+        return
+    if not config.cache.on:
+        raise Problem("client", f"{path}: [cache.semantic] on needs [cache] on: set both, or neither")
+    if not table.model or table.threshold is None:
+        missing = "model" if not table.model else "threshold"
+        example = '"openai/text-embedding-3-small"' if not table.model else "0.95"
+        say = f"{path}: [cache.semantic] needs `{missing}`, which has no default: say {missing} = {example}"
+        raise Problem("client", say)
 
 
 def shown(config: Config) -> dict[str, object]:

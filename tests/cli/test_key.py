@@ -9,8 +9,8 @@ import pytest
 from tests.cli.command import lilliput
 from typer.testing import CliRunner, Result
 
-from lilliput.cli.key import lifetime_s
 from lilliput.cli.main import app
+from lilliput.gateway.usage_table import lifetime_s
 from lilliput.neutral import Problem
 from lilliput.store.keys import parse
 

@@ -10,7 +10,8 @@ import pytest
 from tests.store.ledger_contract import cost, hold
 
 from lilliput.cli.credits import with_ledger
-from lilliput.cli.usage import moment, usage
+from lilliput.cli.usage import usage
+from lilliput.gateway.usage_table import moment
 from lilliput.money import Ledger
 from lilliput.neutral import Problem, Usage
 

@@ -21,6 +21,7 @@ from lilliput.gateway.answer import Patience
 from lilliput.gateway.asgi import application, serve_cold
 from lilliput.gateway.exchange import exchange
 from lilliput.gateway.gates import Gate
+from lilliput.gateway.metrics_page import Page
 from lilliput.gateway.routes import Routes
 from lilliput.gateway.server import Limits, Listener
 from lilliput.gateway.upstream import Upstream
@@ -186,6 +187,16 @@ class Rig:
         self.writers.append(client[1])
         return client
 
+    def counted(self, family: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels, as `/metrics` shows them."""
+        page, _ = Page(self.gate).text("")
+        found = 0.0
+        for line in page.decode().splitlines():
+            name, value = line.rsplit(" ", 1)
+            if name.partition("{")[0] == family and all(f'{k}="{v}"' in name for k, v in labels.items()):
+                found += float(value)
+        return found
+
     async def raw(self, data: bytes) -> bytes:
         """Sends bytes on a fresh connection and reads until the gateway closes it."""
         reader, writer = await self.connect()
@@ -347,11 +358,11 @@ async def until(true: Callable[[], Any], within_s: float = 5.0) -> None:
             await asyncio.sleep(0.005)
 
 
-def run(main: Awaitable[None]) -> None:
+def run(main: Awaitable[None], within_s: float = 30.0) -> None:
     """Runs a test's coroutine on the loop that the product uses, bounded in time."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(within_s):
             await main
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

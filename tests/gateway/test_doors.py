@@ -58,7 +58,10 @@ WITHOUT: list[Headers] = [
     {"Authorization": "Bearer wrong", "x-api-key": KEY},
 ]
 OTHERWISE = {
-    **dict.fromkeys(("response", "delete_response"), 404),
+    **dict.fromkeys(("response", "delete_response", "usage", "credits"), 404),
+    **dict.fromkeys(("tasks", "create_task", "task", "delete_task", "task_state", "task_student", "forget"), 404),
+    **dict.fromkeys(("task_feedback", "add_task_rows", "task_rows", "task_audits", "task_savings"), 404),
+    "metrics": 403,
     **dict.fromkeys(("rerank", "transcription", "translation", "speech", "images", "moderation"), 502),
 }
 """What a good key gets where the scripted provider has no good answer, or nothing is kept."""
@@ -91,7 +94,7 @@ def test_a_bad_key_is_bad_however_it_comes(front: str) -> None:
         async with rig() as r, mounted(r) as m:
             for route, path, body, more in calls():
                 words = ("invalid_api_key", "authentication_error", "UNAUTHENTICATED")
-                expected = {(401, word) for word in words} if route.permission == "key" else {(200, None)}
+                expected = {(401, word) for word in words} if route.permission != "open" else {(200, None)}
                 bad = [*WITHOUT, *(h for token in HOSTILE for h in carriers(token)[::2])]
                 for headers in bad if route.operation or front == "raw" else bad[::4]:
                     got = await decide(r if front == "raw" else m, route, path, body, {**more, **headers})
@@ -163,11 +166,14 @@ def test_scope_is_the_same_by_every_door(front: str) -> None:
         async with rig() as r, mounted(r) as m:
             r.gate.find_key = lambda token: Key(id="k", models=("p/other",)) if token == KEY else None
             for route, path, body, more in calls():
-                if route.permission == "open" or route.name in ("models", "response", "delete_response"):
+                if route.permission == "open" or route.name in (
+                    *("models", "response", "delete_response", "usage", "credits", "tasks"),
+                ):
                     continue
                 for headers in carriers(KEY):
                     got = await decide(r if front == "raw" else m, route, path, body, {**more, **headers})
-                    words = ("model_not_allowed", "permission_error", "PERMISSION_DENIED")
+                    words = ("model_not_allowed", "permission_error", "PERMISSION_DENIED", "metrics_not_allowed")
+                    words = (*words, "tasks_not_allowed")
                     assert got in {(403, word) for word in words}, (path, headers)
             assert r.provider.bodies == []
 

@@ -333,8 +333,9 @@ def test_a_second_try_that_works_is_all_the_caller_sees(stream: bool) -> None:
             assert answer.status == 200
             assert answer.headers["x-lilliput-route"] == "p/m; tries=2; why=named"
             assert b"boom" not in answer.body
-            total = r.gate.meter.totals["k1", "p/m"]
-            assert (total.requests, total.problems, total.prompt_tokens, total.completion_tokens) == (1, 0, 3, 2)
+            assert r.counted("lilliput_requests_total") == r.counted("lilliput_requests_total", outcome="ok") == 1
+            assert r.counted("lilliput_tokens_total", kind="input") == 3
+            assert r.counted("lilliput_upstream_calls_total", outcome="provider") == r.counted("lilliput_retries_total") == 1
 
     run(main())
 

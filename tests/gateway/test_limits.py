@@ -162,8 +162,7 @@ def test_a_large_body_is_not_read_for_nothing() -> None:
 
     async def main() -> None:
         async with rig(body_limit_bytes=10 * KIB * KIB) as r:
-            assert r.listener._server is not None
-            for sock in r.listener._server.sockets:
+            for sock in r.listener._servers[0].sockets:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
             await asyncio.gather(*(one(r, *row) for row in UNREAD))
             assert (await r.chat()).status == 200

@@ -32,8 +32,8 @@ def test_every_route_is_in_the_document_and_declares_its_permission() -> None:
     assert listed == {(r.method, r.path.replace("{id:path}", "{id}")) for r in TABLE}
     for route in TABLE:
         item = DOCUMENT["paths"][route.path.replace("{id:path}", "{id}")][route.method.lower()]
-        assert item["security"] == ([{"key": []}] if route.permission == "key" else [])
-        assert ("401" in item["responses"]) == (route.permission == "key")
+        assert item["security"] == ([] if route.permission == "open" else [{"key": []}])
+        assert ("401" in item["responses"]) == (route.permission != "open")
         assert ("requestBody" in item) == (route.method == "POST")
         assert item["summary"]
         parameters = [p["name"] for p in item.get("parameters", ()) if p["in"] == "path"]

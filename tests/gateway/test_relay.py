@@ -111,8 +111,8 @@ def test_usage_is_always_asked_for(name: str, given: Any, sent: dict[str, Any], 
             answer = await r.chat(stream=True, stream_options=given)
             assert json.loads(r.provider.bodies[0])["stream_options"] == sent
             assert answer.body == b"".join(stream if sees else [*STREAM[:4], DONE])
-            total = r.gate.meter.totals["k1", "p/m"]
-            assert (total.prompt_tokens, total.completion_tokens) == (3, 2)
+            assert r.counted("lilliput_tokens_total", model="m", kind="input") == 3
+            assert r.counted("lilliput_tokens_total", model="m", kind="output") == 2
 
     run(main())
 
@@ -122,7 +122,7 @@ def test_usage_is_not_asked_for_where_nothing_streams() -> None:
         async with rig() as r:
             assert (await r.chat(stream=False)).status == 200
             assert "stream_options" not in json.loads(r.provider.bodies[0])
-            assert r.gate.meter.totals["k1", "p/m"].completion_tokens == 2
+            assert r.counted("lilliput_tokens_total", kind="output") == 2
 
     run(main())
 
@@ -146,7 +146,7 @@ def test_odd_usage_is_passed_but_not_counted() -> None:
             async with rig(answering(STREAM_HEAD + framed(*stream))) as r:
                 answer = await r.chat(stream=True, stream_options={"include_usage": True})
                 assert answer.body == b"".join(stream)
-                assert r.gate.meter.totals["k1", "p/m"].prompt_tokens == 0
+                assert r.counted("lilliput_tokens_total") == 0
 
     run(main())
 

@@ -28,6 +28,7 @@ from tests.gateway.rig import (
     run,
     until,
 )
+from tests.gateway.test_routing import DOWN, ROUTE, two
 
 from lilliput.catalogue.rows import Price
 from lilliput.gateway.limits import Limiter
@@ -36,7 +37,8 @@ from lilliput.limits_config import Caps, Limits
 from lilliput.money import Account, UsageQuery
 from lilliput.neutral import Key
 from lilliput.store.counters import LocalCounters
-from lilliput.store.ledger import SqliteLedger
+from lilliput.store.journal_ledger import JournalLedger
+from lilliput.store.ledger import SqliteBooks
 from lilliput.store.sqlite import SqliteStore
 
 PRICE = Price(input=1_000_000_000, output=2_000_000_000)
@@ -48,21 +50,23 @@ EVERYTHING = UsageQuery(by=("served",))
 @contextlib.asynccontextmanager
 async def shop(
     place: Path, script: Script = by_wish, limits: Limits | None = None, price: Price | None = PRICE
-) -> AsyncIterator[tuple[Rig, SqliteLedger]]:
+) -> AsyncIterator[tuple[Rig, JournalLedger]]:
     """A gateway with a ledger, and with limits when they are given."""
     store = SqliteStore(place / "l.db")
-    ledger = SqliteLedger(store)
+    books = SqliteBooks(store)
+    ledger = JournalLedger(books, place / "journals")
     limiter = Limiter(limits, LocalCounters(), lambda key: (key.team,) if key.team else ()) if limits else None
     async with rig(script) as r:
         r.gate.till = Till(limiter=limiter, ledger=ledger, price=lambda id: price, clock=time.time)
         try:
             yield r, ledger
         finally:
-            ledger.close()
+            await ledger.close()
+            books.close()
             await store.close()
 
 
-async def spent(ledger: SqliteLedger, account: str = "k1") -> tuple[int, int]:
+async def spent(ledger: JournalLedger, account: str = "k1") -> tuple[int, int]:
     found = await ledger.account(account)
     return (0, 0) if found is None else (found.spent_nusd, found.held_nusd)
 
@@ -171,6 +175,46 @@ def test_a_price_that_is_not_known_is_refused_where_there_is_a_budget(tmp_path: 
             await ledger.put_account(Account(id="k1", kind="key", limit_nusd=10**9))
             got = await r.chat()
             assert (got.status, got.error["code"]) == (400, "price_unknown")
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def two_prices(place: Path, limit_nusd: int, **prices: Price) -> AsyncIterator[tuple[Rig, Rig, JournalLedger]]:
+    """The route `careful`: p, which is down, then q, at these prices; a key with this limit."""
+    async with shop(place) as (_, ledger), two(DOWN, careful=ROUTE) as (r, other):
+        r.gate.till = Till(ledger=ledger, price=lambda id: prices.get(id[0]), clock=time.time)
+        if limit_nusd:
+            await ledger.put_account(Account(id="k1", kind="key", limit_nusd=limit_nusd))
+        yield r, other, ledger
+
+
+DEAR = Price(input=10 * PRICE.input, output=10 * PRICE.output)
+
+
+def test_failing_over_to_a_dearer_place_never_passes_the_budget(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two_prices(tmp_path, 1_000_000, p=PRICE, q=DEAR) as (r, other, ledger):
+            got = await r.chat(model="careful", max_tokens=50)
+            assert (got.status, got.error["code"]) == (402, "budget_exceeded")
+            assert r.provider.bodies == other.provider.bodies == []
+            await ledger.put_account(Account(id="k1", kind="key", limit_nusd=10_000_000))
+            assert (await r.chat(model="careful", max_tokens=50)).status == 200
+            assert await spent(ledger) == (10 * COST, 0)
+
+    run(main())
+
+
+def test_a_budget_is_not_spent_where_the_price_is_not_known(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with two_prices(tmp_path, 10_000_000, p=PRICE) as (r, other, ledger):
+            assert (await r.chat(model="careful", max_tokens=50)).status == 502
+            assert other.provider.bodies == []
+        async with two_prices(tmp_path / "unlimited", 0, p=PRICE) as (r, other, ledger):
+            assert (await r.chat(model="careful", max_tokens=50)).status == 200
+        async with two_prices(tmp_path / "dear", 10_000_000, q=DEAR) as (r, other, ledger):
+            assert (await r.chat(model="careful", max_tokens=50)).status == 200
+            assert r.provider.bodies == []
 
     run(main())
 

@@ -50,7 +50,7 @@ def test_a_whole_stream_ends_as_its_dialect_does(door: str, path: str, body: dic
             assert (got.status, got.is_whole) == (200, True)
             assert end in got.body.decode()
             assert b"hel" in got.body
-            assert r.gate.meter.totals["k1", "p/m"].prompt_tokens == 3
+            assert r.counted("lilliput_tokens_total", kind="input") == 3
 
     run(main())
 

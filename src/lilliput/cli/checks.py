@@ -201,7 +201,11 @@ def _weights(name: str, place: Home) -> Finding:
 
 def providers(catalogue: Catalogue) -> Finding:
     """Who can answer besides the built-in model."""
-    ready = [s.name for s in catalogue.providers() if s.ready and s.name != LOCAL]
+    ready = [
+        f"{s.name} ({len(s.keys)} keys)" if len(s.keys) > 1 else s.name
+        for s in catalogue.providers()
+        if s.ready and s.name != LOCAL
+    ]
     if ready:
         return Finding("providers", "ok", f"{len(ready)} ready: {', '.join(ready)}")
     fix = "set a provider's key, such as OPENAI_API_KEY; `lilliput providers` names the variables"
@@ -211,11 +215,11 @@ def providers(catalogue: Catalogue) -> Finding:
 def swapped_keys(catalogue: Catalogue, env: Mapping[str, str]) -> Iterator[Finding]:
     """A key of ours in a provider's variable would be sent to that provider."""
     for status in catalogue.providers():
-        name = status.provider.key_env
-        if name and env.get(name, "").strip().startswith(KEY_PREFIX):
-            say = f"{name} holds a key of lilliput, which would be sent to {status.name}"
-            fix = f"start lilliput with {status.name}'s own key in {name}, or with `env -u {name}`"
-            yield Finding("provider keys", "fail", say, fix)
+        for name in (status.provider.key_env, *status.provider.more_key_envs):
+            if name and env.get(name, "").strip().startswith(KEY_PREFIX):
+                say = f"{name} holds a key of lilliput, which would be sent to {status.name}"
+                fix = f"start lilliput with {status.name}'s own key in {name}, or with `env -u {name}`"
+                yield Finding("provider keys", "fail", say, fix)
 
 
 def circle(catalogue: Catalogue, config: Config, env: Mapping[str, str]) -> Iterator[Finding]:

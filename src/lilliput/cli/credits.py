@@ -1,4 +1,8 @@
-"""`lilliput credits`: what accounts may spend, in this home's ledger, whether or not the gateway runs."""
+"""`lilliput credits`: what accounts may spend, in this home's ledger, whether or not the gateway runs.
+
+A gateway that runs is a second behind in what is changed here and a quarter of one ahead of what is shown; what it
+keeps for requests to come is shown as held, up to a sixteenth of what is left.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from msgspec import structs
 
 from lilliput import config as configuration
 from lilliput.cli.output import one_line, show_json, show_table
+from lilliput.gateway.usage_table import shown
 from lilliput.money import Account, Ledger, Period
 from lilliput.neutral import Problem
 from lilliput.store.budget import MOST_NUSD, dollars
@@ -26,7 +31,7 @@ def grant(env: Mapping[str, str], account: str, amount: str, note: str, as_json:
     nusd = nano_dollars(amount)
     paid = with_ledger(env, lambda ledger: ledger.grant(account, nusd, note))
     if as_json:
-        show_json(_shown(paid), sys.stdout)
+        show_json(shown(paid), sys.stdout)
     else:
         print(f"account {one_line(account)} has {dollars(paid.credit_nusd or 0)} of credits")
 
@@ -41,7 +46,7 @@ def show(env: Mapping[str, str], account: str | None, as_json: bool) -> None:
 
     found = with_ledger(env, read)
     if as_json:
-        show_json([_shown(a) for a in found] if account is None else _shown(found[0]), sys.stdout)
+        show_json([shown(a) for a in found] if account is None else shown(found[0]), sys.stdout)
         return
     head = ["account", "kind", "name", "under", "limit", "per", "spent", "held", "credits"]
     cells = [
@@ -75,7 +80,7 @@ def limit(env: Mapping[str, str], account: str, usd: str, per: Period, as_json: 
 
     changed = with_ledger(env, change)
     if as_json:
-        show_json(_shown(changed), sys.stdout)
+        show_json(shown(changed), sys.stdout)
     elif limit_nusd is None:
         print(f"account {one_line(account)} has no limit")
     else:
@@ -120,22 +125,3 @@ async def _known(ledger: Ledger, id: str) -> Account:
     if account is None:
         raise Problem("client", f"account {id!r} is not known; list them with `lilliput credits show`")
     return account
-
-
-def _shown(a: Account) -> dict[str, object]:
-    """The account as JSON: dollars as text, so that no digit is lost."""
-
-    def usd(nusd: int | None) -> str | None:
-        return None if nusd is None else dollars(nusd).replace("$", "")
-
-    return {
-        "id": a.id,
-        "kind": a.kind,
-        "name": a.name,
-        "parent": a.parent,
-        "limit_usd": usd(a.limit_nusd),
-        "period": a.period,
-        "spent_usd": usd(a.spent_nusd),
-        "held_usd": usd(a.held_nusd),
-        "credit_usd": usd(a.credit_nusd),
-    }

@@ -90,7 +90,7 @@ def backup(env: Mapping[str, str], file: Path, as_json: bool) -> None:
 def check(env: Mapping[str, str], as_json: bool) -> int:
     """Print what was found; 1 when the database is not sound."""
     url, path = _which(env)
-    findings = asyncio.run(_findings(url, path))
+    findings = asyncio.run(_findings(url, path, configuration.home(env).database))
     failed = any(f.state == "fail" for f in findings)
     if as_json:
         show_json({"ok": not failed, "findings": findings}, sys.stdout)
@@ -124,13 +124,13 @@ async def _pool(url: str) -> AsyncIterator[Pool]:
 # -- check -------------------------------------------------------------------------------------------------------------
 
 
-async def _findings(url: str, path: Path | None) -> list[Finding]:
+async def _findings(url: str, path: Path | None, database: Path) -> list[Finding]:
     """Nothing is changed: a database that needs an upgrade is not read further."""
     try:
         found = _sqlite(path) if path is not None else await _postgres(url)
         if any(f.state == "fail" for f in found):
             return found
-        opened = await open_store(url, path or Path())
+        opened = await open_store(url, database)
         try:
             wrong = await opened.ledger.check()
         finally:

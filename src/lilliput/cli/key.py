@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,15 +14,13 @@ from lilliput import config as configuration
 from lilliput.cli.credits import with_ledger
 from lilliput.cli.output import one_line, show_json, show_table
 from lilliput.config import Home
+from lilliput.gateway.usage_table import lifetime_s
 from lilliput.money import Account, Ledger
 from lilliput.neutral import Key, Problem
 from lilliput.store.keys import KeyRing, local_key, open_ring
 from lilliput.store.open import open_store, store_url
 
 T = TypeVar("T")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_LONGEST_S = 100 * 366 * 86_400
-_LIFETIME = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def create(env: Mapping[str, str], name: str, team: str, models: str, expires: str, as_json: bool) -> None:
@@ -89,16 +86,6 @@ def dev(env: Mapping[str, str]) -> None:
     if local.token is None:
         raise Problem("auth", local.say)
     print(local.token.reveal())
-
-
-def lifetime_s(text: str) -> int:
-    """The seconds in a lifetime such as `30d`; Problem for another form, zero, or over a hundred years."""
-    match = _LIFETIME.fullmatch(text.strip().lower())
-    seconds = int(match[1]) * _UNIT_S[match[2]] if match else 0
-    if not 0 < seconds <= _LONGEST_S:
-        say = f"lifetime {text!r} is not a whole number with s, m, h, d or w, such as 12h or 30d"
-        raise Problem("client", say, code="usage")
-    return seconds
 
 
 def _with_ring(home: Home, job: Callable[[KeyRing], Awaitable[T]]) -> T:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import lilliput
-from lilliput.cli import accounts
+from lilliput.cli import accounts, proof, studio_page, task_page
 from lilliput.cli.options import PLAIN, ConfigFile, Json
 
 
@@ -63,6 +63,10 @@ app.add_typer(providers, name="providers")
 app.add_typer(accounts.credits, name="credits")
 app.command()(accounts.usage)
 app.add_typer(accounts.db, name="db")
+app.add_typer(proof.receipts, name="receipts")
+app.add_typer(task_page.task, name="task")
+app.add_typer(studio_page.studio, name="studio")
+app.add_typer(studio_page.demo, name="demo")
 
 
 def _provider_names(incomplete: str) -> list[str]:
@@ -278,6 +282,28 @@ def chaos(
 
     wanted = Wanted(base, key, model, tuple(header or ()), port, only, every_byte, failover)
     raise typer.Exit(command(wanted, listing, as_json))
+
+
+cache = typer.Typer(help="Show and clear the answers that are kept to be given again.", **PLAIN)
+app.add_typer(cache, name="cache")
+_OfKey = Annotated[str | None, typer.Option("--key", metavar="ID", help="Only this key's, by its id.")]
+_OfTeam = Annotated[str | None, typer.Option("--team", help="Only this team's.")]
+
+
+@cache.command("show")
+def cache_show(key: _OfKey = None, team: _OfTeam = None, as_json: Json = False) -> None:
+    """Show how many answers are kept, and for whom."""
+    from lilliput.cli.cache import show
+
+    show(os.environ, key, team, as_json)
+
+
+@cache.command("clear")
+def cache_clear(key: _OfKey = None, team: _OfTeam = None, as_json: Json = False) -> None:
+    """Remove them: all, or those of a key or a team. A key's idempotency keys go with them."""
+    from lilliput.cli.cache import clear
+
+    clear(os.environ, key, team, as_json)
 
 
 route = typer.Typer(help="Show where a request would go.", **PLAIN)

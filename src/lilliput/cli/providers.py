@@ -24,12 +24,13 @@ def providers(env: Mapping[str, str], config_file: Path | None, as_json: bool) -
 
 def _shown(status: Status, env: Mapping[str, str]) -> dict[str, object]:
     row = status.provider
-    wanted = [] if status.ready else [row.key_env, *variables(row.base)]
+    wanted = [] if status.ready else [row.key_env, *row.more_key_envs, *variables(row.base)]
     return {
         "name": status.name,
         "title": row.title,
         "ready": status.ready,
         "reason": status.reason,
+        "keys": status.keys,
         "missing": [name for name in wanted if name and not env.get(name)],
         "dialect": row.dialect,
         "base": row.base,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import ipaddress
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from pathlib import Path
 
 import uvloop
@@ -25,25 +27,35 @@ from lilliput.catalogue.load import LOCAL, Catalogue, load
 from lilliput.cli import embedded
 from lilliput.cli.output import one_line, say_error
 from lilliput.cli.paying import till
+from lilliput.cli.publishing import Shelf, meter, published, used
+from lilliput.cli.receipts import kept
+from lilliput.cli.replaying import replaying
+from lilliput.cli.students import tasked
+from lilliput.cli.tasking import desk, expiring
 from lilliput.config import Config, Home, Server, home, read
 from lilliput.gateway import cold
 from lilliput.gateway.answer import Patience
 from lilliput.gateway.asgi import App, application, serve_cold
 from lilliput.gateway.exchange import exchange
 from lilliput.gateway.gates import Gate
+from lilliput.gateway.hedge import guarded
+from lilliput.gateway.metrics_page import Page
 from lilliput.gateway.routes import Routes
 from lilliput.gateway.routing import Routing
 from lilliput.gateway.server import Limits, Listener
+from lilliput.gateway.shed import Load
 from lilliput.gateway.upstream import Upstream
 from lilliput.gateway.visit import Visit
 from lilliput.neutral import Problem
 from lilliput.router.attempts import Budget
+from lilliput.router.keys import Rotation
 from lilliput.router.plan import World
 from lilliput.store.counters import LocalCounters
 from lilliput.store.keys import KeyRing, LocalKey, allows, local_key, open_ring
 from lilliput.store.open import open_store, store_url
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Parts(Struct):
@@ -61,21 +73,23 @@ class Parts(Struct):
     def app(self) -> App:
         return application(self.gate, self.routes, self.cold)
 
-    async def answer(self, visit: Visit) -> None:
+    def answer(self, visit: Visit) -> Awaitable[None]:
         assert visit.route is not None
-        if visit.route.operation is not None:
-            await exchange(self.gate, visit.route.operation, visit)
-        else:
-            await serve_cold(self.cold, visit)
+        op = visit.route.operation
+        return serve_cold(self.cold, visit) if op is None else exchange(self.gate, op, visit)
 
 
 @contextlib.asynccontextmanager
 async def compose(
-    place: Home, config: Config, env: Mapping[str, str], counters: LocalCounters | None = None
+    place: Home,
+    config: Config,
+    env: Mapping[str, str],
+    counters: LocalCounters | None = None,
+    shelf: Shelf | None = None,
 ) -> AsyncIterator[Parts]:
     """One worker's parts, on the running loop; raises Problem for a home, keys or configuration that are not right.
 
-    `counters` are what workers on one machine count together.
+    `counters` are what workers on one machine count together, `shelf` where they leave their metrics.
     """
     s = config.server
     place.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -107,15 +121,26 @@ async def compose(
             here={LOCAL: mini},
             threads=opened.responses,
             till=paying,
+            receipts=stack.enter_context(kept(place, config, counters)),
+            desk=desk(opened, place, config, env, catalogue),
             routing=Routing(
                 World(catalogue, config.routes, config.aliases, config.terms),
                 time.time,
                 random.random,
                 Budget(s.retry_share),
+                keys=Rotation(catalogue.keyed) if catalogue.has_spares else None,
+                guard=guarded,
             ),
             ready=lambda: _faults(catalogue, mini),
+            meter=meter(config, shelf),
+            load=Load(s.max_in_flight, config.priority, random.random),
+            scrapers=None if config.metrics.open else config.metrics.keys,
+            key_epoch=opened.store.epoch,
             body_limit_bytes=s.body_limit_bytes,
         )
+        await stack.enter_async_context(replaying(config, env, opened, gate))
+        await stack.enter_async_context(expiring(opened.tasks))
+        await stack.enter_async_context(tasked(place, config, opened, gate))
         routes = Routes()
         limits = Limits(
             head_bytes=s.header_limit_bytes,
@@ -126,7 +151,9 @@ async def compose(
             idle_timeout_s=s.idle_timeout_s,
             connections=s.max_connections,
         )
-        yield Parts(gate, routes, cold.build(gate, routes), limits, catalogue, mine, mini)
+        page = Page(gate, used, shelf)
+        await stack.enter_async_context(published(page, shelf))
+        yield Parts(gate, routes, cold.build(gate, routes, page), limits, catalogue, mine, mini)
     finally:
         await mini.stop()
         upstream.close()
@@ -161,16 +188,19 @@ def serve(
 
 def _may_bind(server: Server) -> None:
     """Raises Problem for an address that others can reach while keys would cross the network in the clear."""
-    try:
-        is_loopback = ipaddress.ip_address(server.host).is_loopback
-    except ValueError:
-        is_loopback = server.host == "localhost"
-    if not is_loopback and not server.behind_tls:
+    if not _is_loopback(server.host) and not server.behind_tls:
         raise Problem(
             "client",
             f"{server.host} can be reached by others, and this port speaks no TLS: put a proxy that does in front and "
             "add --behind-tls, or listen on 127.0.0.1",
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def _worker(
@@ -180,13 +210,16 @@ async def _worker(
     *,
     listens: int | None = None,
     counters: LocalCounters | None = None,
+    shelf: Shelf | None = None,
 ) -> int:
     """One worker from its start to its drained end; one of many writes a byte to `listens` when it listens."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in STOPS:
         loop.add_signal_handler(number, stop.set)
-    async with compose(place, config, os.environ, counters) as parts:
+    async with compose(place, config, os.environ, counters, shelf) as parts:
+        if config.metrics.open is None and _is_loopback(config.server.host) and not config.server.behind_tls:
+            parts.gate.scrapers = None
         listener = Listener(parts.gate, parts.answer, parts.routes, parts.limits)
         try:
             port = await listener.open(config.server.host, config.server.port, reuse_port=listens is not None)
@@ -220,8 +253,10 @@ def _many(place: Home, config: Config) -> int:
     """Several workers on one port, which the kernel shares out; a worker that dies is replaced."""
     if config.server.port == 0:
         raise Problem("client", "several workers need a port of their own choosing: give --port a number")
+    parent = os.getpid()
     children: dict[int, int] = {}
     counters = LocalCounters(config.server.workers)
+    folder = tempfile.TemporaryDirectory(prefix="lilliput-metrics-")
     stopping = False
 
     def start(number: int, listens: int) -> None:
@@ -236,8 +271,10 @@ def _many(place: Home, config: Config) -> int:
                 signal.signal(sig, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             try:
+                _end_with(parent)
                 counters.attach(number)
-                status = uvloop.run(_worker(place, config, listens=listens, counters=counters))
+                shelf = Shelf(Path(folder.name), number)
+                status = uvloop.run(_worker(place, config, listens=listens, counters=counters, shelf=shelf))
             except Problem as problem:
                 say_error(problem, sys.stderr)
             finally:
@@ -272,7 +309,16 @@ def _many(place: Home, config: Config) -> int:
         elif not stopping:
             print(f"worker {number} ended ({os.waitstatus_to_exitcode(status)}): another is started", file=sys.stderr)
             start(number, os.open(os.devnull, os.O_WRONLY))
+    folder.cleanup()
     return worst
+
+
+def _end_with(parent: int) -> None:
+    """A worker does not outlive a parent that was killed: nobody would be left to stop it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != parent:
+            raise Problem("server", "the process that started this worker is gone")
 
 
 def _greet(place: Home, parts: Parts, host: str, port: int, file: Path | None) -> None:

@@ -48,7 +48,7 @@ class Answer(asyncio.Protocol):
 
     __slots__ = (
         "_began", "_chunks", "_closing", "_draining", "_got", "_head_bytes", "_is_stopped", "_pool", "_reused",
-        "_since", "_size", "_slow", "_started", "_take", "_waiter", "asked", "headers", "is_done", "parser",
+        "_since", "_size", "_slow", "_started", "_take", "_waiter", "asked", "headers", "heard", "is_done", "parser",
         "paused", "problem", "status", "transport",
     )  # fmt: skip
 
@@ -74,6 +74,7 @@ class Answer(asyncio.Protocol):
         self._slow: Awaitable[None] | None = None
         self.status = 0
         self.problem: Problem | None = None
+        self.heard: Callable[[bytes], object] | None = None
 
     # -- asyncio's side
 
@@ -185,6 +186,8 @@ class Answer(asyncio.Protocol):
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
+        if self.heard is not None:
+            self.heard(data)
         return data
 
     async def pour(self, take: Callable[[bytes], Awaitable[None] | None]) -> None:

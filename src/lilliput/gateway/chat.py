@@ -5,7 +5,7 @@ Otherwise the two sides meet in events: the target's reader, the caller's writer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 
 import msgspec
@@ -17,9 +17,9 @@ from lilliput.gateway.exchange import JSON, Visit, told
 from lilliput.gateway.observe import Record
 from lilliput.gateway.outward import made, raise_problem, routed, send, way
 from lilliput.gateway.routing import without_wishes
-from lilliput.neutral import Request, Target, fold
+from lilliput.neutral import Event, Reply, Request, Target, Usage, fold
 from lilliput.router.attempts import Step
-from lilliput.wire import custom_tools, dialects, quirks, strict
+from lilliput.wire import cost, custom_tools, dialects, quirks, strict
 from lilliput.wire.broken import invalid_answer
 from lilliput.wire.port import Asked, Client, Headers, Reader
 
@@ -86,8 +86,8 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         fields, ask.fields = ask.fields, without_wishes(ask.fields)
         if len(ask.fields) != len(fields):
             ask.body = _encode(ask.fields)
-        ask.request = self._request(ask)
-        return fields, ask.request
+        ask.request = None
+        return fields, self.request(ask)
 
     async def attempt(self, gate: gates.Gate, visit: Visit, record: Record, step: Step, ask: Ask) -> None:
         target = step.target
@@ -97,7 +97,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         same = dialects.passes(self.dialect, target)
         speaks = same or target.dialect
         if same is None:
-            r = ask.request = ask.request or self._request(ask)
+            r = self.request(ask)
             fit, cut = able.fitted(gate.model(target.id), r)
             sent = dialects.provider(speaks).write_body(fit, target)
             body, record.dropped = sent.body, (*cut, *sent.dropped)
@@ -113,7 +113,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         place = (speaks, ask.stream, extra)
         known = made(gate, target, place) or way(gate, target, place, partial(_endpoint, *place))
         record.route = routed(known, record, step)
-        answer = await send(gate, known, body)
+        answer = await send(gate, known, body, record.trace)
         drains = False
         try:
             if answer.status != 200:
@@ -133,11 +133,58 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
             if ask.stream:
                 raise invalid_answer(body)
             await _close(gate, record, ask, body)
+            body = relay.priced(record, cost.whole, body)
             slow = visit.reply(200, JSON + told(record), body)
             if slow is not None:
                 await slow
         finally:
             answer.release(drains)
+
+    async def give(
+        self, gate: gates.Gate, visit: Visit, record: Record, ask: Ask, events: Sequence[Event], usage: Usage
+    ) -> None:
+        """Answers with what was said elsewhere than at a target; raises Problem."""
+        r = self.request(ask)
+        record.usage = usage
+        if not r.stream:
+            await self._reply(gate, visit, record, ask, r, fold(events))
+            return
+        writer = self.client.writer(r, *self._named(gate, visit))
+        visit.last_word = writer.problem
+        visit.start(200, relay.head(record, writer.content_type))
+        record.first_at, record.pieces = record.clock(), 1
+        visit.write(b"".join([writer(e) for e in events]))
+        end = writer.end()
+        closing = _closing(gate, record, ask)
+        if closing is not None:
+            await closing(writer)
+        end = relay.priced(record, cost.events, end)
+        slow = visit.write(end) if end else None
+        if slow is not None:
+            await slow
+        slow = visit.finish()
+        if slow is not None:
+            await slow
+
+    def request(self, ask: Ask) -> Request:
+        """The request, read once."""
+        r = ask.request = ask.request or self._request(ask)
+        return r
+
+    def _named(self, gate: gates.Gate, visit: Visit) -> tuple[str, int]:
+        """The id and time (Unix seconds) of an answer that has none of its own."""
+        id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
+        return id, int(gate.clock())
+
+    async def _reply(
+        self, gate: gates.Gate, visit: Visit, record: Record, ask: Ask, r: Request, reply: Reply
+    ) -> None:
+        body = self.client.write_reply(reply, r, *self._named(gate, visit))
+        await _close(gate, record, ask, body)
+        body = relay.priced(record, cost.whole, body)
+        slow = visit.reply(200, JSON + told(record), body)
+        if slow is not None:
+            await slow
 
     def _request(self, ask: Ask) -> Request:
         if self.read_checked is not None:
@@ -165,11 +212,9 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         ask: Ask,
     ) -> bool:
         """Relays the answer through events; true when only the formal end of a stream is left to be read."""
-        id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
-        created_s = int(gate.clock())
         restore = custom_tools.restorer(r) if r.tools else None
         if r.stream:
-            writer = self.client.writer(r, id, created_s)
+            writer = self.client.writer(r, *self._named(gate, visit))
             closing = _closing(gate, record, ask)
             if (answer.header(b"content-type") or b"").lower().startswith(b"text/html"):
                 raise invalid_answer(await answer.read(), "it is a web page")
@@ -182,11 +227,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         record.usage = reply.usage
         if not reply.choices:
             raise invalid_answer(data, "it has no choices")
-        body = self.client.write_reply(reply, r, id, created_s)
-        await _close(gate, record, ask, body)
-        slow = visit.reply(200, JSON + told(record), body)
-        if slow is not None:
-            await slow
+        await self._reply(gate, visit, record, ask, r, reply)
         return False
 
 

@@ -16,22 +16,27 @@ from starlette.routing import Route as StarletteRoute
 
 from lilliput import __version__
 from lilliput.catalogue.rows import Model
-from lilliput.gateway import gates, listing, threads
+from lilliput.gateway import gates, listing, task_routes, threads, usage_route
+from lilliput.gateway.metrics_page import Page
 from lilliput.gateway.routes import Routes
 from lilliput.neutral import Key, Problem
 from lilliput.wire import dialects
 
 
-def build(gate: gates.Gate, routes: Routes) -> Starlette:
+def build(gate: gates.Gate, routes: Routes, page: Page | None = None) -> Starlette:
     """The Starlette app that answers every cold row of the table; a row without an endpoint here raises KeyError."""
+    page = page or Page(gate)
 
     async def models(request: Request) -> Response:
         key: Key = request.scope["state"]["key"]
-        return listing.models(request, [m for m in gate.models() if _may(gate, key, m.id)])
+        known = [*gate.models(), *(await gate.tasks.models() if gate.tasks is not None else ())]
+        return listing.models(request, [m for m in known if _may(gate, key, m.id)])
 
     async def model(request: Request) -> Response:
         name = request.path_params["id"].removeprefix("models/")
         key: Key = request.scope["state"]["key"]
+        if gate.tasks is not None and gate.tasks.has(name):
+            return listing.model(request, await gate.tasks.model(key, name))
         known = {m.id: m for m in gate.models()}
         target = gate.target(name)
         gates.may_call(gate, key, target)
@@ -62,6 +67,10 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
     async def version(_: Request) -> Response:
         return _json({"name": "lilliput", "version": __version__})
 
+    async def metrics(request: Request) -> Response:
+        body, kind = page.text(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": kind})
+
     async def openapi(_: Request) -> Response:
         return Response(_document(routes), media_type="application/json")
 
@@ -74,11 +83,14 @@ def build(gate: gates.Gate, routes: Routes) -> Starlette:
         "healthz": healthz,
         "readyz": readyz,
         "version": version,
+        "metrics": metrics,
         "openapi": openapi,
+        **usage_route.endpoints(gate),
+        **task_routes.endpoints(gate),
     }
     rows = [r for r in routes.table if r.operation is None]
     app_routes = [StarletteRoute(r.path, named[r.name], methods=[r.method]) for r in rows]
-    return Starlette(routes=app_routes, exception_handlers={Problem: _told, Exception: _told})
+    return Starlette(routes=app_routes, exception_handlers={Problem: _told, 404: _nothing, Exception: _told})
 
 
 @cache
@@ -95,6 +107,11 @@ async def _told(request: Request, fault: Exception) -> Response:
     request_id: bytes = request.scope["state"]["request_id"]
     body = dialects.client(listing.dialect(request)).write_problem(problem, request_id.decode())
     return Response(body, problem.status, media_type="application/json")
+
+
+async def _nothing(request: Request, _: Exception) -> Response:
+    """What Starlette's patterns do not find although the table's do: an id with a line break in it."""
+    return await _told(request, Problem("missing", f"nothing is at {request.scope['path'][:200]!r}", code="not_found"))
 
 
 def _threads(gate: gates.Gate) -> threads.Threads:

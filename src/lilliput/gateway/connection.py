@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from lilliput.gateway import gates
-from lilliput.gateway.exchange import refuse
-from lilliput.gateway.routes import enter
-from lilliput.gateway.visit import Visit, sound
-from lilliput.neutral import Problem
+from lilliput.gateway import gates, heads
+from lilliput.gateway.exchange import answer, fail, refuse
+from lilliput.gateway.routes import Route, enter
+from lilliput.gateway.visit import Visit, sound, too_long, weigh
+from lilliput.neutral import Key, Problem
 from lilliput.wire import sse
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ HALF_CLOSED_S = 0.25
 LINGER_S = 1.0
 DROPPED_BYTES = 256 * 1024
 MOST_PIECES = 4096
+SHORT_BYTES = 64 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -40,9 +41,9 @@ class Conn(asyncio.Protocol):
     """One client connection: parses requests, admits each at its headers, and answers them one after the other."""
 
     __slots__ = (
-        "_chunks", "_declines", "_has_begun", "_head_bytes", "_headers", "_is_busy", "_is_full", "_is_refused", "_more",
-        "_parser", "_phase_at", "_queue", "_queued_bytes", "_reading", "_size", "_task", "_url", "can_write",
-        "listener", "slow_since", "streaming", "transport",
+        "_chunks", "_declines", "_has_begun", "_head", "_head_bytes", "_headers", "_is_busy", "_is_full", "_is_refused",
+        "_more", "_parser", "_phase_at", "_queue", "_queued_bytes", "_reading", "_serving", "_size", "_task", "_url",
+        "_whole", "can_write", "listener", "slow_since", "streaming", "transport",
     )  # fmt: skip
 
     def __init__(self, listener: Listener) -> None:
@@ -50,14 +51,16 @@ class Conn(asyncio.Protocol):
         self.transport: asyncio.Transport = None  # type: ignore[assignment]
         self.can_write: asyncio.Future[None] | None = None
         self.streaming: Visit | None = None
-        self.slow_since = 0
+        self.slow_since = self._queued_bytes = 0
         self._queue: deque[Visit] = deque()
         self._is_busy = False
         self._more: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reading: Visit | None = None
+        self._serving: Visit | None = None
         self._is_refused = self._is_full = False
-        self._queued_bytes = 0
+        self._head: heads.Head | None = None
+        self._whole = b""
         self._fresh()
 
     def _fresh(self) -> None:
@@ -84,6 +87,11 @@ class Conn(asyncio.Protocol):
         if self._is_refused:
             self._drop(len(data))
             return
+        head = self._head
+        if head is not None and not self._has_begun and (length := head.length(data)):
+            self._again(head, length, data)
+            return
+        self._whole = b"" if self._has_begun else data
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -95,21 +103,22 @@ class Conn(asyncio.Protocol):
         except httptools.HttpParserError as e:
             self._refuse(Problem("client", f"the request is not valid HTTP/1.1: {e}", code="bad_request"))
         if self._head_bytes > self.listener.limits.head_bytes + 65536 and not self._is_refused:
-            self._refuse(_too_long())
+            self._refuse(too_long())
 
     def eof_received(self) -> bool:
         """The client sends no more. A request that it cut is refused; one in hand is given a moment to be answered,
         since closing the sending side alone cannot be told from leaving."""
-        if not self._is_busy:
-            if self._is_refused or not self._has_begun:
-                return False
-            self._refuse(Problem("client", "the request ended before it was whole", code="bad_request"))
-        else:
+        if self._is_busy:
             self.listener.loop.call_later(HALF_CLOSED_S, self.transport.close)
+        elif self._is_refused or not self._has_begun:
+            return False
+        if self._has_begun and not self._is_refused:
+            self._refuse(Problem("client", "the request ended before it was whole", code="bad_request"))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.listener.conns.discard(self)
+        self.listener.load.waiting -= sum(visit.waits for visit in self._queue)
         self._queue.clear()
         self._is_refused = True
         if self._task is not None:
@@ -133,6 +142,7 @@ class Conn(asyncio.Protocol):
         if self._is_refused:
             raise ValueError("the connection is refused")
         self._has_begun = True
+        self._head = None
         self._phase_at = self.listener.tick
 
     def on_url(self, url: bytes) -> None:
@@ -152,15 +162,9 @@ class Conn(asyncio.Protocol):
         if self._reading is not None:
             return  # the head that `_decline` made up
         parser, version = self._parser, self._parser.get_http_version()
-        visit = self._reading = Visit(
-            self,
-            self.listener.gate.request_id(),
-            parser.get_method(),
-            self._url,
-            dict(self._headers),
-            version,
-            version == "1.1" and parser.should_keep_alive(),
-        )
+        keep = version == "1.1" and parser.should_keep_alive()
+        id, headers = self.listener.gate.request_id(), dict(self._headers)
+        visit = self._reading = Visit(self, id, parser.get_method(), self._url, headers, version, keep)
         self._phase_at = self.listener.tick
         self._size = 0
         try:
@@ -184,20 +188,35 @@ class Conn(asyncio.Protocol):
     def on_message_complete(self) -> None:
         visit = self._reading
         if visit is None or self._is_refused or self._declines:
+            if visit is None and not self._is_refused:
+                self._fresh()  # it was answered before its body came
             return
         chunks = self._chunks
         visit.body = bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
+        if self._whole:
+            self._head, self._whole = heads.learnt(self._whole, visit), b""
         self._reading = None
         self._fresh()
         self._enqueue(visit)
 
     # -- our side
 
+    def _again(self, head: heads.Head, length: bytes, data: bytes) -> None:
+        """A whole request whose head is known; the parser stands between two messages and does not learn of it."""
+        visit = self._reading = head.visit(self, self.listener.gate.request_id(), length)
+        try:
+            self._admit(visit, head.route, gates.known(self.listener.gate, head.token))
+        except Problem as problem:
+            self._refuse(problem)
+        if self._reading is visit:
+            self._reading, visit.body = None, data[len(data) - int(length) :]
+            self._enqueue(visit)
+
     def _enter(self, visit: Visit) -> None:
         """Host, route, key, length: all that is decided before the body; raises Problem."""
         headers = visit.headers
         if self._head_bytes > self.listener.limits.head_bytes or len(self._headers) > FEW_HEADERS:
-            self._weigh()
+            weigh(self._headers, self.listener.limits)
         host = headers.get(b"host")
         if host != self.listener.good_host or len(headers) != len(self._headers) or visit.version != "1.1":
             sound(visit, self._headers)
@@ -207,37 +226,51 @@ class Conn(asyncio.Protocol):
                 raise Problem("client", "this server does not switch protocols", code="bad_request")
             self._declines = True
         visit.route = self.listener.routes.find_raw(visit.method, visit.target)
-        visit.key = enter(self.listener.gate, visit.route, headers)
-        length = headers.get(b"content-length")
-        if length is not None:
-            gates.fits(self.listener.gate, int(length))
+        self._admit(visit, visit.route, enter(self.listener.gate, visit.route, headers))
         if b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self._is_busy:
             self.transport.write(_CONTINUE)
 
-    def _weigh(self) -> None:
-        """Raises Problem (431) for headers past the limits; only a head that may be is counted."""
-        size = sum(len(name) + len(value) for name, value in self._headers)
-        if size > self.listener.limits.head_bytes or len(self._headers) > self.listener.limits.header_count:
-            raise _too_long()
+    def _admit(self, visit: Visit, route: Route, key: Key) -> None:
+        """Length and load; raises Problem."""
+        headers = visit.headers
+        visit.key = key
+        length = headers.get(b"content-length")
+        if length is not None:
+            gates.fits(self.listener.gate, int(length))
+        elif headers.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+            raise Problem("client", "no Transfer-Encoding but 'chunked' is understood here", code="bad_request")
+        load = self.listener.load
+        if load.waiting >= load.least and route.operation is not None:
+            self._shed(visit)
+
+    def _shed(self, visit: Visit) -> None:
+        """Turns a request away while too many wait: at once where the connection can be kept, else raises Problem."""
+        if (problem := self.listener.load.refusal(visit.key)) is None:
+            return
+        is_short = int(visit.headers.get(b"content-length", SHORT_BYTES)) < SHORT_BYTES
+        is_free = not self._is_busy and self.can_write is None and not self._declines
+        if not (is_free and is_short and visit.keep) or b"expect" in visit.headers:
+            raise problem
+        answer(visit, problem)
+        self._reading = None
+        self._fresh()
+        self.transport.pause_reading()
+        self.listener.load.rest(self.transport)
 
     def _decline(self, rest: bytes) -> None:
         """Goes on as if no HTTP/2 had been offered (RFC 9110, 7.8); the parser left the body alone, so a new one
         reads it and all that follows."""
         assert self._reading is not None
-        headers = self._reading.headers
-        length = b"content-length: %b" % headers.get(b"content-length", b"0")
-        framing = b"transfer-encoding: chunked" if b"transfer-encoding" in headers else length
+        framing = heads.framing(self._reading)
         self._declines = False
         self._parser = httptools.HttpRequestParser(self)
         self.data_received(b"POST / HTTP/1.1\r\n%b\r\n\r\n%b" % (framing, rest))
 
     def _refuse(self, problem: Problem) -> None:
         """Queues an answer that closes the connection, and reads no more."""
-        self._is_refused = True
-        self._size = 0
+        self._is_refused, self._size = True, 0
         visit = self._reading or Visit(self, self.listener.gate.request_id())
-        visit.keep = False
-        visit.problem = problem
+        visit.keep, visit.problem = False, problem
         self._reading = None
         self._chunks.clear()
         self._enqueue(visit)
@@ -253,6 +286,9 @@ class Conn(asyncio.Protocol):
 
     def _enqueue(self, visit: Visit) -> None:
         self._queue.append(visit)
+        if visit.problem is None:
+            visit.waits = 1
+            self.listener.load.waiting += 1
         if not self._is_busy:
             self._is_busy = True
             if self._more is not None:
@@ -273,21 +309,23 @@ class Conn(asyncio.Protocol):
                 self._phase_at = self.listener.tick
                 self._more = self.listener.loop.create_future()
                 await self._more
-            visit = self._queue.popleft()
+            visit = self._serving = self._queue.popleft()
             self._queued_bytes = max(0, self._queued_bytes - len(visit.body))
             if self._is_full and not self._fills():
                 self._is_full = False
                 self.transport.resume_reading()
             try:
                 if visit.problem is not None:
+                    self.listener.gate.meter.refuse(visit.problem)
                     await refuse(visit, visit.problem)
                 else:
                     await self.listener.serve(visit)
             except Exception:
                 log.exception("request %s failed inside the gateway", visit.request_id.decode())
-                if not visit.has_started:
-                    say = f"the gateway failed; report this with request id {visit.request_id.decode()}"
-                    await refuse(visit, Problem("server", say, 500, code="internal"))
+                await fail(visit)
+            finally:
+                self.listener.load.waiting -= visit.waits
+                visit.waits = 0
             if not visit.has_ended:
                 self.transport.abort()  # an answer that cannot be ended honestly is cut
                 return
@@ -333,6 +371,18 @@ class Conn(asyncio.Protocol):
         elif still_s > limits.idle_timeout_s:
             self.transport.close()
 
+    def readmit(self) -> None:
+        """Ends the answer in hand, and its connection, when its key is no longer good; called when keys changed."""
+        visit, task = self._serving, self._task
+        if not self._is_busy or visit is None or visit.route is None or task is None:
+            return
+        try:
+            enter(self.listener.gate, visit.route, visit.headers)
+        except Problem as problem:
+            if problem.fault == "auth":  # a store that cannot answer ends nothing
+                task.cancel(problem)
+                task.add_done_callback(lambda _: self.transport.close())
+
     def close_if_idle(self) -> None:
         if not self._is_busy:
             self.transport.close()
@@ -346,7 +396,3 @@ class Conn(asyncio.Protocol):
                 task.cancel()
                 await asyncio.wait({task}, timeout=1.0)
         self.transport.close()
-
-
-def _too_long() -> Problem:
-    return Problem("client", "the headers are too large or too many", 431, code="headers_too_large")

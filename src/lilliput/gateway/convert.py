@@ -16,7 +16,7 @@ from lilliput.gateway.observe import Record
 from lilliput.gateway.outward import raise_problem, routed, send, way
 from lilliput.neutral import Problem, Request, Target
 from lilliput.router.attempts import Step
-from lilliput.wire import strict
+from lilliput.wire import cost, strict
 from lilliput.wire.openai.problem import read_problem
 from lilliput.wire.operations import modalities, modality
 from lilliput.wire.port import Asked
@@ -82,14 +82,14 @@ class Convert(Struct, frozen=True, eq=False):
         record.dropped = sent.dropped
         known = way(gate, target, (self.name,), partial(_endpoint, adapter, ask.asked), keeps=not adapter.varies)
         record.route = routed(known, record, step)
-        answer = await send(gate, known, sent.body)
+        answer = await send(gate, known, sent.body, record.trace)
         drains = False
         try:
             if answer.status >= 300:
                 await raise_problem(answer, partial(_problem, adapter, answer, ask.asked, target))
             content_type = (answer.header(b"content-type") or b"").lower()
             if adapter.watch is not None and ask.stream and content_type.startswith(b"text/event-stream"):
-                await relay.passing(visit, record, answer, adapter.watch())
+                await relay.passing(visit, record, answer, adapter.watch(), closing=_closing(gate, record))
                 drains = True
                 return
             data = answer.rest() if answer.is_done else await answer.read()
@@ -100,10 +100,17 @@ class Convert(Struct, frozen=True, eq=False):
         if gate.till is not None:
             await gate.till.settle(record)
         body = whole.body if self.turned_out is None else self.turned_out(whole.body, ask.path)
+        body = relay.priced(record, cost.whole, body)
         kind = b"content-type: %b\r\n" % whole.content_type.encode()
         slow = visit.reply(200, kind + told(record), body)
         if slow is not None:
             await slow
+
+
+def _closing(gate: gates.Gate, record: Record) -> relay.Closing | None:
+    """What must be on record before the caller learns that a stream is over; None where nothing is kept."""
+    till = gate.till
+    return None if till is None else lambda _: till.settle(record)
 
 
 def _endpoint(adapter: modality.Adapter[Any], asked: Asked, target: Target) -> tuple[str, Any]:

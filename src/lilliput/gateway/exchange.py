@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, Protocol
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
+from lilliput.catalogue.rows import Model
 from lilliput.gateway import gates
 from lilliput.gateway.observe import NAMED, REFUSED, Record
 from lilliput.gateway.routing import Choice
@@ -103,8 +104,41 @@ class Seat(Visit, Protocol):
 class Replays(Protocol):
     """Answers that were given before and may be given again."""
 
+    def wants(self, visit: Visit, op: Operation) -> bool:
+        """Whether it has anything to do with such a request."""
+        ...
+
     async def open(self, visit: Visit, op: Operation, ask: Ask, record: Record) -> Seat | None:
         """The visit to go on with; None when the request was answered from what is kept. Raises Problem (409, 422)."""
+        ...
+
+
+class Turn(Seat, Protocol):
+    """A request to a task: its teacher's, unless its student answers."""
+
+    async def answered(self, gate: gates.Gate, visit: Visit, op: Operation, ask: Any, record: Record) -> bool:
+        """Whether the student, being sure, has answered `visit`. Raises Problem."""
+        ...
+
+    async def rescued(
+        self, gate: gates.Gate, visit: Visit, op: Operation, ask: Any, record: Record, problem: Problem
+    ) -> bool:
+        """Whether it has, now that the teacher cannot; raises nothing."""
+        ...
+
+
+class Tasks(Protocol):
+    """Names that stand for a teacher and the student that learns from it."""
+
+    def has(self, model: str) -> bool:
+        """Whether the name is a task's, there or not."""
+        ...
+
+    async def models(self) -> Sequence[Model]: ...
+    async def model(self, key: Key, name: str) -> Model: ...
+
+    async def open(self, gate: gates.Gate, visit: Visit, op: Operation, ask: Any, record: Record) -> Turn:
+        """The visit to go on with, the teacher asked for; raises Problem (400, 403, 404)."""
         ...
 
 
@@ -117,68 +151,101 @@ class Receipts(Protocol):
 async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
     """Serves one request to its end. Every Problem becomes an answer in the caller's dialect; only cancellation
     escapes."""
+    clock = gate.clock
     record = Record(
-        request_id=visit.request_id, operation=op.name, key_id=visit.key.id, began_at=gate.clock(), left_early=True
+        request_id=visit.request_id,
+        operation=op.name,
+        key_id=visit.key.id,
+        began_at=clock(),
+        clock=clock,
+        left_early=True,
     )
     seats: list[Seat] = []
+    turn: Turn | None = None
     try:
         if gate.receipts is not None and op.is_paid:
             visit = _seated(seats, gate.receipts.open(visit, op, record))
         ask = await op.read(gate, visit)
         record.model, record.is_stream = ask.model, ask.stream
+        if gate.tasks is not None and gate.tasks.has(ask.model):
+            visit = turn = await gate.tasks.open(gate, visit, op, ask, record)
+            seats.append(turn)
         choice = _choose(gate, op, visit, ask)
         record.why, target = choice.why, choice.targets[0]
         if visit.key.models:
             gates.may_call(gate, visit.key, target)
-        if gate.replays is not None and op.is_paid:
+        if gate.replays is not None and op.is_paid and gate.replays.wants(visit, op):
             seat = await gate.replays.open(visit, op, ask, record)
             if seat is None:
                 record.left_early = False
                 return
             visit = _seated(seats, seat)
         if gate.till is not None and op.is_paid:
-            await gate.till.open(visit.key, target, record, len(visit.body), ask.most)
+            may = await gate.till.open_any(visit.key, choice.targets, record, len(visit.body), ask.most)
+            if may is not choice.targets:
+                choice = structs.replace(choice, targets=may)
+        if turn is not None and await turn.answered(gate, visit, op, ask, record):
+            record.left_early = False
+            return
         routing = gate.routing
         if routing is not None:
             routing.budget.earn()
-        steps: Generator[Step, Problem, None] | None = None
+        steps = None if choice.care is None or routing is None else routing.steps(choice)
         step = Step(choice.targets[0], 1)
         while True:
             record.served_by, record.tries = step.target.id, step.number
             if step.wait_s:
                 await asyncio.sleep(step.wait_s)
             if routing is not None:
-                routing.begin(step.target)
+                began = routing.begin(step.target)
             try:
-                await op.attempt(gate, visit, record, step, ask)
+                if steps is None or choice.care is None or routing is None or routing.guard is None:
+                    await op.attempt(gate, visit, record, step, ask)
+                else:
+                    step, began, met = await routing.guard(gate, op, visit, record, step, ask, choice, steps)
+                    if met is not None:
+                        raise met
             except Problem as problem:
+                gates.hide(problem, step.target)
                 if routing is not None:
                     routing.note(step.target, problem)
+                gate.meter.failed(step.target, problem)
                 if visit.has_started:
                     raise
                 if steps is None:  # nearly every request never asks for more than its first step
                     steps = _steps(gate, choice)
-                step = steps.send(problem)
+                before, step = step, steps.send(problem)
+                while step.is_early:  # other requests earn the retry
+                    await asyncio.sleep(step.wait_s)
+                    step = steps.send(problem)
+                gate.meter.again(before.target, step.target)
             except asyncio.CancelledError:
                 if routing is not None:
                     routing.leave(step.target)
                 raise
             else:
                 if routing is not None:
-                    routing.note(step.target, None)
+                    routing.note(step.target, None, record, began)
                 break
         record.left_early = False
     except Problem as problem:
-        record.problem, record.left_early = problem, False
-        await refuse(visit, problem, record)
-    except asyncio.CancelledError:
+        if turn is None or not await turn.rescued(gate, visit, op, ask, record, problem):
+            record.problem = problem
+        record.left_early = False
+        if record.problem is not None:
+            await refuse(visit, problem, record)
+    except asyncio.CancelledError as cancelled:
         if gate.is_closing:
             record.problem = Problem("server", "the gateway is shutting down; ask again", code="server_shutdown")
             await refuse(visit, record.problem, record)
+        elif cancelled.args and isinstance(cancelled.args[0], Problem):  # its key was revoked
+            record.problem = cancelled.args[0]
+            await refuse(visit, record.problem, record)
         raise
     finally:
+        record.ended_at = clock()
         if gate.till is not None:
-            await asyncio.shield(gate.till.close(record))
+            gate.till.close(record)
         for seat in reversed(seats):
             await asyncio.shield(seat.closed(record))
         gate.meter.note(record)
@@ -191,12 +258,9 @@ def _seated(seats: list[Seat], seat: Seat) -> Seat:
 
 def _steps(gate: gates.Gate, choice: Choice) -> Generator[Step, Problem, None]:
     """The attempts of a request, its first step taken already."""
-    routing = gate.routing
-    if routing is None:
-        steps = attempts(choice.targets, gate.dice)
-    else:
-        budget, clock = routing.budget, routing.clock
-        steps = attempts(choice.targets, gate.dice, budget=budget, clock=clock, windows=choice.windows)
+    if gate.routing is not None:
+        return gate.routing.steps(choice)
+    steps = attempts(choice.targets, gate.dice)
     next(steps)
     return steps
 
@@ -220,10 +284,22 @@ async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -
             await slow
         slow = visit.finish()
     else:
-        about = ids(visit.request_id, REFUSED) if record is None else told(record)
-        slow = visit.reply(problem.status, problem_headers(problem) + about, write_problem(visit, problem))
+        slow = answer(visit, problem, record)
     if slow is not None:
         await slow
+
+
+def answer(visit: Visit, problem: Problem, record: Record | None = None) -> Awaitable[None] | None:
+    """Tells the caller of a problem as an HTTP error."""
+    about = ids(visit.request_id, REFUSED) if record is None else told(record)
+    return visit.reply(problem.status, problem_headers(problem) + about, write_problem(visit, problem))
+
+
+async def fail(visit: Visit) -> None:
+    """Tells the caller of a fault of our own, where nothing was said yet."""
+    if not visit.has_started:
+        say = f"the gateway failed; report this with request id {visit.request_id.decode()}"
+        await refuse(visit, Problem("server", say, 500, code="internal"))
 
 
 def write_problem(visit: Visit, problem: Problem) -> bytes:

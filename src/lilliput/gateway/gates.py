@@ -9,23 +9,27 @@ import itertools
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Raw, Struct
 
 from lilliput.catalogue.rows import Model
-from lilliput.gateway.observe import Meter
+from lilliput.gateway.metrics import Meter
 from lilliput.gateway.routing import Routing
+from lilliput.gateway.shed import Load
 from lilliput.gateway.threads import Threads
 from lilliput.gateway.till import Till
 from lilliput.gateway.upstream import Link, Upstream
 from lilliput.neutral import Key, Problem, Target
 
 if TYPE_CHECKING:
-    from lilliput.gateway.exchange import Receipts, Replays
+    from lilliput.gateway.exchange import Receipts, Replays, Tasks
+    from lilliput.gateway.task_desk import Desk
 
 MOST_WAYS = 4096
+LEAST_SECRET = 12
+"""Characters of a header's value that may be a secret; shorter ones are words."""
 
 Headers = Mapping[bytes, bytes]
 
@@ -71,7 +75,13 @@ class Gate:
         routing: Routing | None = None,
         replays: Replays | None = None,
         receipts: Receipts | None = None,
+        desk: Desk | None = None,
+        tasks: Tasks | None = None,
+        meter: Meter | None = None,
+        load: Load | None = None,
+        scrapers: Collection[str] | None = (),
         ready: Callable[[], Mapping[str, str]] = dict,
+        key_epoch: Callable[[], int] = int,
         body_limit_bytes: int = 10 * 1024 * 1024,
         clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
@@ -88,12 +98,18 @@ class Gate:
         self.routing = routing
         self.replays = replays
         self.receipts = receipts
+        self.desk = desk
+        self.tasks = tasks
+        self.meter = meter or Meter()
+        self.load = load or Load()
+        self.load.shed = self.meter.book.shed
+        self.scrapers = scrapers
         self.ready = ready
+        self.key_epoch = key_epoch
         self.body_limit_bytes = body_limit_bytes
         self.clock = clock
         self.dice = dice
-        self.meter = Meter()
-        self.ways: dict[tuple[str, tuple[object, ...]], Way] = {}
+        self.ways: dict[tuple[int, tuple[object, ...]], Way] = {}
         self.is_closing = False
         boot = os.urandom(6).hex()
         self._boot = f"req_{boot}".encode()
@@ -104,25 +120,46 @@ class Gate:
 
 
 def admit(gate: Gate, headers: Headers) -> Key:
-    """The key that a request carries, by any of the three headers that clients use; raises Problem (401).
+    """The key that a request carries; raises Problem (401).
 
     Decided from the headers alone, before a byte of the body is read.
     """
+    return known(gate, token(headers))
+
+
+def token(headers: Headers) -> str:
+    """What stands for a key in any of the three headers that clients use; raises Problem (401)."""
     carried = headers.get(b"authorization")
     if carried is not None:
         if carried[:7].lower() != b"bearer ":
             raise _no_key("the Authorization header must read 'Bearer <key>'")
-        token = carried[7:].strip()
+        given = carried[7:].strip()
     else:
-        token = headers.get(b"x-api-key") or headers.get(b"x-goog-api-key") or b""
-        if not token:
+        given = headers.get(b"x-api-key") or headers.get(b"x-goog-api-key") or b""
+        if not given:
             raise _no_key(
                 "no API key was given; send 'Authorization: Bearer <key>' (print one with `lilliput key dev`)"
             )
-    key = gate.find_key(token.decode("latin-1"))
+    return given.decode("latin-1")
+
+
+def known(gate: Gate, token: str) -> Key:
+    """The live key of this token; raises Problem (401)."""
+    key = gate.find_key(token)
     if key is None:
         raise _no_key("the API key is unknown, expired or revoked; list keys with `lilliput key list`")
     return key
+
+
+def may_scrape(gate: Gate, headers: Headers) -> Key | None:
+    """The key that asks for the metrics, None where anyone may; raises Problem (401, 403)."""
+    if gate.scrapers is None:
+        return None
+    key = admit(gate, headers)
+    if key.local or key.id in gate.scrapers or key.name in gate.scrapers:
+        return key
+    say = f"this key may not read the metrics; add {key.id!r} to `keys` in [metrics], or use `lilliput key dev`'s"
+    raise Problem("permission", say, code="metrics_not_allowed")
 
 
 def _no_key(say: str) -> Problem:
@@ -138,6 +175,14 @@ def may_call(gate: Gate, key: Key, target: Target) -> None:
             code="model_not_allowed",
             param="model",
         )
+
+
+def hide(problem: Problem, target: Target) -> None:
+    """Strikes out the provider's own key, and what its headers hold, where it quotes them in an error."""
+    for secret in (target.key.reveal() if target.key is not None else "", *target.headers.values()):
+        if len(secret) >= LEAST_SECRET:
+            problem.say = problem.say.replace(secret, "***")
+            problem.code = problem.code and problem.code.replace(secret, "***")
 
 
 def served(target: Target) -> bytes:

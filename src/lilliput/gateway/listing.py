@@ -43,11 +43,18 @@ def model(request: Request, found: Model) -> Response:
 
 
 def dialect(request: Request) -> str:
-    if request.url.path.startswith("/v1beta/") or "x-goog-api-key" in request.headers:
+    """The form of a cold route's answer: by its path, and of the model lists that several clients ask for by header."""
+    path: str = request.scope["path"]  # not `request.url`, in which the Host header has a say
+    if path.startswith("/v1beta/"):
         return "gemini"
-    if "anthropic-version" in request.headers or "x-api-key" in request.headers:
+    if path.startswith("/anthropic/"):
         return "anthropic"
-    return "anthropic" if request.url.path.startswith("/anthropic/") else "openai_chat"
+    if not path.removeprefix("/openai").startswith("/v1/models"):
+        return "openai_chat"
+    if "x-goog-api-key" in request.headers:
+        return "gemini"
+    is_anthropic = "anthropic-version" in request.headers or "x-api-key" in request.headers
+    return "anthropic" if is_anthropic else "openai_chat"
 
 
 def _page(request: Request, known: Sequence[Model]) -> tuple[Sequence[Model], bool]:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lilliput import __version__
+from lilliput.gateway.metrics_page import OPEN, PLAIN
+from lilliput.gateway.task_routes import BODIES as TASK_BODIES
+from lilliput.gateway.usage_route import ASKED
 from lilliput.wire.anthropic import types as anthropic_types
 from lilliput.wire.completions import client as openai_completions_client
 from lilliput.wire.gemini import types as gemini_types
@@ -38,12 +41,27 @@ _SUMMARY = {
     "files": "Files and batches of the provider that the request names",
     "response": "Show a kept response",
     "delete_response": "Forget a kept response",
+    "usage": "What this key's account used and what it cost, added up",
+    "credits": "What this key's account may spend, has spent and holds",
+    "tasks": "List the tasks that this key may call",
+    "create_task": "Make a task: the route task/NAME, answered by its teacher",
+    "task": "Show one task: its teacher, state, student, consent and bound",
+    "delete_task": "Forget a task with its rows and audits",
+    "task_state": "Move a task to another state, or say whose calls it captures and by which consent",
+    "task_student": "Put a student in place, or take the last one back",
+    "task_feedback": "Judge a captured answer by its request id: a score, the right answer, or both",
+    "add_task_rows": "Add rows from elsewhere, with the consent they come by",
+    "task_rows": "List a task's rows, oldest first",
+    "task_audits": "List the student's answers that were held against the teacher's",
+    "task_savings": "What the student saved against asking the teacher each time",
+    "forget": "Erase all that is kept of a key or a subject, and block the students that learned from it",
     "root": "Name and version",
     "models": "List the models that this key may call",
     "model": "Show one model: price, context, modalities",
     "healthz": "The process is alive",
     "readyz": "The process can serve: 503 with the reasons when it cannot",
     "version": "Name and version",
+    "metrics": "Counters for Prometheus, as text or as OpenMetrics",
     "openapi": "This document",
 }
 _BODIES: dict[str, type] = {
@@ -59,6 +77,7 @@ _BODIES: dict[str, type] = {
     "speech": speech.Body,
     "images": images_form.Body,
     "moderation": moderation.Body,
+    **TASK_BODIES,
 }
 _FORMS = ("transcription", "translation", "image_edits")
 _REF = "#/components/schemas/{name}"
@@ -97,13 +116,15 @@ def document(table: Sequence[Route]) -> dict[str, Any]:
             "operationId": op + alias,
             "summary": _SUMMARY[op],
             "responses": _responses(route, op),
-            "security": [{"key": []}] if route.permission == "key" else [],
+            "security": [] if route.permission == "open" else [{"key": []}],
         }
         if route.method == "POST":
             kind = "multipart/form-data" if op in _FORMS else "application/json"
             item["requestBody"] = {"required": op != "files", "content": {kind: {"schema": bodies.get(op, _OBJECT)}}}
         if "{id:path}" in route.path:
             item["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+        if op == "usage":
+            item["parameters"] = [{"name": n, "in": "query", "schema": {"type": "string"}} for n in ASKED]
         paths.setdefault(route.path.replace("{id:path}", "{id}"), {})[route.method.lower()] = item
     return {
         "openapi": "3.1.0",
@@ -136,8 +157,12 @@ def _anything(of: type) -> dict[str, Any]:
 def _responses(route: Route, op: str) -> dict[str, Any]:
     whole = {"type": "array"} if route.path.endswith(":streamGenerateContent") else _OBJECT
     ok: dict[str, Any] = {"application/json": {"schema": whole}}
+    if op == "metrics":
+        ok = {kind.partition(";")[0]: {"schema": {"type": "string"}} for kind in (PLAIN, OPEN)}
     if op in ("chat", "responses", "messages", "generate"):
         ok["text/event-stream"] = {"schema": {"type": "string"}}
+    if op == "usage":
+        ok["text/csv"] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {"200": {"description": "The answer", "content": ok}}
     if op == "readyz":
         responses["503"] = {"description": "Not ready", "content": {"application/json": {"schema": _OBJECT}}}
@@ -145,7 +170,7 @@ def _responses(route: Route, op: str) -> dict[str, Any]:
     if op in _ANY_DIALECT:
         told = {"anyOf": [{"$ref": _REF.format(name=name)} for name in _ERRORS]}
     error = {"content": {"application/json": {"schema": told}}}
-    if route.permission == "key":
+    if route.permission != "open":
         responses["401"] = {"description": "The key is missing, unknown, expired or revoked", **error}
         responses["default"] = {"description": "What was wrong, where, and how to mend it", **error}
     return responses

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 from lilliput.gateway import gates
 from lilliput.gateway.answer import Answer
-from lilliput.gateway.observe import NAMED, Record
+from lilliput.gateway.observe import NAMED, Record, Trace
 from lilliput.neutral import Problem, Target
 from lilliput.router.attempts import Step
 from lilliput.wire.bedrock import sigv4
@@ -18,8 +18,8 @@ Endpoint = Callable[[Target], tuple[str, Headers]]
 
 
 def made(gate: gates.Gate, target: Target, place: tuple[object, ...]) -> gates.Way | None:
-    """The way that was made for the same target and `place` before."""
-    known = gate.ways.get((target.id, place))
+    """The way that was made for the same target and `place` before; a provider's every key is a target of its own."""
+    known = gate.ways.get((id(target), place))
     return known if known is not None and known.target is target else None
 
 
@@ -44,24 +44,37 @@ def way(
         return known
     if len(gate.ways) >= gates.MOST_WAYS:
         gate.ways.clear()
-    gate.ways[target.id, place] = known
+    gate.ways[id(target), place] = known
     return known
 
 
 def routed(known: gates.Way, record: Record, step: Step) -> bytes:
-    """The route header: who serves, after how many tries, and why."""
+    """The route header: who serves, after how many tries, and why; of a task's teacher, that first."""
+    if record.task:
+        return b"%b; served=%b; tries=%d; policy=%b" % (record.task, known.served, step.number, record.why)
     if step.number == 1 and record.why is NAMED:
         return known.route
     return b"%b; tries=%d; why=%b" % (known.served, step.number, record.why)
 
 
-def send(gate: gates.Gate, known: gates.Way, body: bytes) -> Coroutine[None, None, Answer]:
+def send(
+    gate: gates.Gate, known: gates.Way, body: bytes, trace: Trace | None = None
+) -> Coroutine[None, None, Answer]:
     """The answer to `body`, its head read; a target with an AWS key has the call signed."""
+    if trace is not None:
+        return _traced(trace, known.target, body, send(gate, known, body))
     aws = known.target.aws
     if aws is None:
         return known.link.send(body)
     signed = sigv4.sign("POST", known.url, known.headers, body, aws, "bedrock", gate.clock())
     return known.link.send(body, b"".join([f"{n}: {v}\r\n".encode("latin-1") for n, v in signed]))
+
+
+async def _traced(trace: Trace, target: Target, body: bytes, sending: Coroutine[None, None, Answer]) -> Answer:
+    heard = trace.sent(target, body)
+    answer = await sending
+    answer.heard = heard
+    return answer
 
 
 async def raise_problem(answer: Answer, read_problem: Callable[[int, bytes], Problem]) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from lilliput.gateway.answer import Answer
-from lilliput.gateway.exchange import Lines, Visit, told
+from lilliput.gateway.exchange import Lines, Visit, dollars, told
 from lilliput.gateway.observe import Record
 from lilliput.neutral import Began, Counted, Problem
-from lilliput.wire import custom_tools
+from lilliput.wire import cost, custom_tools
 from lilliput.wire.broken import invalid_answer
 from lilliput.wire.port import Reader, Watch, Writer
 
@@ -42,27 +42,39 @@ async def passing(
             if closing is not None and watch.done and not is_closed:
                 last.append(out)
                 return None
+        if out and closing is not None and record.is_held:  # the usage at the end waits for its cost
+            waits = watch.trouble is None and cost.may_be_last(out)
+            out, last[:] = b"".join(last) + (b"" if waits else out), [out] if waits else []
         if not out:
             return None
         if not visit.has_started:
             visit.start(200, lines)
+            record.first_at = record.clock()
         record.pieces += 1
         return visit.write(out)
 
     feed = watch.feed
     try:
-        await answer.pour(lambda chunk: give(feed(chunk)))
-        slow = None if watch.done or watch.trouble is not None else give(watch.end())
-        if slow is not None:
-            await slow
+        cut = await _poured(answer, lambda chunk: give(feed(chunk)))
+        if not watch.done and watch.trouble is None:
+            end = watch.end()
+            if cut is not None and watch.trouble is not None:
+                raise cut
+            slow = give(end)
+            if slow is not None:
+                await slow
         if watch.trouble is not None:
             raise _unasked(answer) or watch.trouble
     finally:
         record.usage = watch.usage
+        if last and not watch.done and visit.has_started:
+            visit.write(b"".join(last))
     if closing is not None:
         await closing(watch)
         is_closed = True
-        slow = give(b"".join(last))
+        out = priced(record, cost.events, b"".join(last))
+        last.clear()
+        slow = give(out)
         if slow is not None:
             await slow
     slow = visit.finish()
@@ -92,8 +104,10 @@ class Translated:
         """Relays to the end; raises the Problem that cut it short. True when only a formal end is left to be read."""
         visit, reader = self.visit, self.reader
         visit.last_word = self.writer.problem
-        await self.answer.pour(self.take)
+        cut = await _poured(self.answer, self.take)
         slow = self.take(b"") if self.trouble is None else None
+        if cut is not None and self.trouble is not None:
+            raise cut
         if slow is not None:
             await slow
         if self.trouble is not None:
@@ -103,7 +117,7 @@ class Translated:
         end = self.writer.end()
         if self.closing is not None:
             await self.closing(self.writer)
-        slow = self.give(end)
+        slow = self.give(priced(self.record, cost.events, end))
         if slow is not None:
             await slow
         slow = visit.finish()
@@ -137,6 +151,7 @@ class Translated:
 
     def start(self) -> None:
         self.visit.start(200, head(self.record, self.writer.content_type))
+        self.record.first_at = self.record.clock()
 
     def give(self, out: bytes) -> Awaitable[None] | None:
         if not self.visit.has_started:
@@ -147,6 +162,27 @@ class Translated:
             out = b"".join([*self.held, out])
             self.held.clear()
         return self.visit.write(out) if out else None
+
+
+def priced(record: Record, tell: Callable[[bytes, str], bytes], data: bytes) -> bytes:
+    """The end of an answer with its cost told in it, where that is known."""
+    if record.cost_nusd is None:
+        return data
+    priced = tell(data, dollars(record.cost_nusd))
+    record.told_cost = priced != data
+    return priced
+
+
+async def _poured(answer: Answer, take: Callable[[bytes], Awaitable[None] | None]) -> Problem | None:
+    """Pours all of the answer; gives what the connection was lost by, if it was: the answer may be whole all the
+    same."""
+    try:
+        await answer.pour(take)
+    except Problem as problem:
+        if problem is not answer.problem:
+            raise
+        return problem
+    return None
 
 
 def _unasked(answer: Answer) -> Problem | None:

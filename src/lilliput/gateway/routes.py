@@ -19,12 +19,12 @@ from lilliput.gateway.convert import Convert
 from lilliput.gateway.count import Count
 from lilliput.gateway.exchange import Operation
 from lilliput.gateway.files import Files
-from lilliput.gateway.gates import Gate, Headers, admit
+from lilliput.gateway.gates import Gate, Headers, admit, may_scrape
 from lilliput.neutral import Key, Problem
 from lilliput.wire.gemini import embeddings as gemini_embeddings
 from lilliput.wire.operations import files
 
-Permission = Literal["open", "key"]
+Permission = Literal["open", "key", "metrics"]
 Cold = Callable[..., object]
 """A Starlette endpoint."""
 
@@ -99,10 +99,25 @@ TABLE: tuple[Route, ...] = (
     Route("GET", "/anthropic/v1/models", "key", name="models"),
     Route("GET", "/v1/responses/{id:path}", "key", name="response"),
     Route("DELETE", "/v1/responses/{id:path}", "key", name="delete_response"),
+    Route("GET", "/v1/usage", "key", name="usage"),
+    Route("GET", "/v1/credits", "key", name="credits"),
+    Route("GET", "/v1/tasks", "key", name="tasks"),
+    Route("POST", "/v1/tasks", "key", name="create_task"),
+    Route("POST", "/v1/tasks/{id:path}/state", "key", name="task_state"),
+    Route("POST", "/v1/tasks/{id:path}/student", "key", name="task_student"),
+    Route("POST", "/v1/tasks/{id:path}/feedback", "key", name="task_feedback"),
+    Route("POST", "/v1/tasks/{id:path}/rows", "key", name="add_task_rows"),
+    Route("GET", "/v1/tasks/{id:path}/rows", "key", name="task_rows"),
+    Route("GET", "/v1/tasks/{id:path}/audits", "key", name="task_audits"),
+    Route("GET", "/v1/tasks/{id:path}/savings", "key", name="task_savings"),
+    Route("GET", "/v1/tasks/{id:path}", "key", name="task"),
+    Route("DELETE", "/v1/tasks/{id:path}", "key", name="delete_task"),
+    Route("POST", "/v1/forget", "key", name="forget"),
     Route("GET", "/", "open", name="root"),
     Route("GET", "/healthz", "open", name="healthz"),
     Route("GET", "/readyz", "open", name="readyz"),
     Route("GET", "/version", "open", name="version"),
+    Route("GET", "/metrics", "metrics", name="metrics"),
     Route("GET", "/openapi.json", "open", name="openapi"),
 )
 
@@ -155,9 +170,11 @@ def path_of(raw: bytes) -> str:
 
 
 def enter(gate: Gate, route: Route, headers: Headers) -> Key:
-    """The key under which this request runs; raises Problem (401). Each permission is spelt out here."""
+    """The key under which this request runs; raises Problem (401, 403). Each permission is spelt out here."""
     if route.permission == "open":
         return NOBODY
+    if route.permission == "metrics":
+        return may_scrape(gate, headers) or NOBODY
     return admit(gate, headers)
 
 

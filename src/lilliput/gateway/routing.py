@@ -7,43 +7,88 @@ policies decide, and OpenRouter's `provider` and `models` in the body are taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Protocol
 
 from msgspec import Raw, Struct
 
 from lilliput.gateway import able
+from lilliput.gateway.observe import Record
 from lilliput.neutral import Key, Problem, Request, Target, Text
-from lilliput.router.attempts import Budget
+from lilliput.router.attempts import Budget, Step, attempts, no_others
 from lilliput.router.difficulty import guess
 from lilliput.router.health import Outcome
+from lilliput.router.keys import Rotation
 from lilliput.router.plan import Facts, World, plan
+from lilliput.router.routes import Route
 from lilliput.router.wish import FIELDS, of_key, read_wish
 
 BYTES_A_TOKEN = 4
 STICKY_CHARACTERS = 1000
+RATED_TOKENS, RATED_S = 8, 0.01
+"""The least answer that says something of a deployment's speed."""
+GOOD = Outcome()
+
+
+class Care(Struct, frozen=True):
+    """What a route asks of its calls as they go; `hedges` are the second calls that are left to it."""
+
+    route: Route
+    hedges: Budget
 
 
 class Choice(Struct, frozen=True):
-    """The targets in their order, the context windows that are known of them, and why the first is first."""
+    """The targets in their order, the context windows that are known of them, why the first is first, and how their
+    calls are watched, if at all."""
 
     targets: Sequence[Target]
     windows: Mapping[str, int]
     why: bytes
+    care: Care | None = None
+
+
+class Guard(Protocol):
+    """One step with care: gives the step that served or failed in the end, when it began, and its Problem."""
+
+    async def __call__(
+        self,
+        gate: Any,
+        op: Any,
+        visit: Any,
+        record: Record,
+        step: Step,
+        ask: Any,
+        choice: Choice,
+        steps: Generator[Step, Problem, None],
+    ) -> tuple[Step, float, Problem | None]: ...
 
 
 class Routing:
     """The router as a gateway uses it: what stands (`world`), the retries left, and one clock in seconds."""
 
     def __init__(
-        self, world: World, clock: Callable[[], float], dice: Callable[[], float], budget: Budget | None = None
+        self,
+        world: World,
+        clock: Callable[[], float],
+        dice: Callable[[], float],
+        budget: Budget | None = None,
+        *,
+        keys: Rotation | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        """`keys` where a provider has several; `guard` runs the calls of routes that ask for care."""
         self.world, self.clock, self.dice = world, clock, dice
         self.budget = budget or Budget()
+        self.keys, self.guard = keys, guard
+        watched = {} if guard is None else {n: r for n, r in world.routes.items() if r.is_watched}
+        self._cares = {name: Care(route, Budget(route.hedge_share)) for name, route in watched.items()}
 
     def named(self, name: str) -> Target | None:
         """The target of a plain `provider/model`, or of a bare name, which goes to its maker; None for a name that the
         router is to decide on. Raises Problem (404) for one that is not known."""
         found = self.world.named(name)
+        if found is not None and self.keys is not None:
+            return self.keys.turn(found, self.clock())
         if found is not None or "/" in name or ":" in name or name in self.world.routes or name in self.world.aliases:
             return found
         return self.world.catalogue.target(name)
@@ -71,18 +116,66 @@ class Routing:
             fields=tuple(fields),
         )
         made = plan((name, *further), facts, self.world, self.clock(), self.dice, wish=wish, rules=of_key(key))
-        return Choice(made.targets, made.windows, made.policy.encode())
+        targets, care = made.targets, self._cares.get(made.route)
+        if self.keys is not None:
+            now = self.clock()
+            targets = tuple(self.keys.turn(t, now) for t in targets)
+        if care is not None:
+            care.hedges.earn()
+        return Choice(targets, made.windows, made.policy.encode(), care)
 
-    def begin(self, target: Target) -> None:
-        self.world.health.begin(target.id, self.clock())
+    def steps(self, choice: Choice) -> Generator[Step, Problem, None]:
+        """The attempts of a request, its first step taken already."""
+        steps = attempts(
+            choice.targets,
+            self.dice,
+            budget=self.budget,
+            clock=self.clock,
+            others=no_others if self.keys is None else self._others,
+            windows=choice.windows,
+            is_well=self._is_well,
+        )
+        next(steps)
+        return steps
 
-    def note(self, target: Target, problem: Problem | None) -> None:
-        """A call is over, well or with `problem`."""
-        self.world.health.note(target.id, Outcome(problem), self.clock())
+    def begin(self, target: Target) -> float:
+        """A call goes out; the time that it does."""
+        now = self.clock()
+        self.world.health.begin(target.id, now)
+        return now
 
-    def leave(self, target: Target) -> None:
-        """A call was given up by its caller."""
-        self.world.health.leave(target.id)
+    def note(self, target: Target, problem: Problem | None, record: Record | None = None, began: float = 0.0) -> None:
+        """A call is over, well or with `problem`; with the record of a good one that `began` then, how fast it was."""
+        now = self.clock()
+        if problem is not None and self.keys is not None:
+            wait_s = self.keys.note(target, problem, now)
+            if wait_s is not None and wait_s > 0:
+                return self.world.health.hold(target.id, wait_s, now)
+            if wait_s is not None:
+                return self.world.health.leave(target.id)
+        outcome = GOOD if problem is None else Outcome(problem)
+        if record is not None and (record.first_at is not None or record.usage is not None):
+            first_s = None if record.first_at is None else max(0.0, record.first_at - began)
+            outcome = Outcome(None, first_s, _rate(record, now - (record.first_at or began)))
+        self.world.health.note(target.id, outcome, now)
+
+    def leave(self, target: Target, waited_s: float | None = None) -> None:
+        """A call was given up by its caller, or (after `waited_s` without a first token) for a quicker one."""
+        self.world.health.leave(target.id, waited_s)
+
+    def _others(self, target: Target) -> Sequence[Target]:
+        return () if self.keys is None else self.keys.others(target, self.clock())
+
+    def _is_well(self, target: Target) -> bool:
+        return self.world.health.is_well(target.id, self.clock())
+
+
+def _rate(record: Record, writing_s: float) -> float | None:
+    """Tokens a second of an answer: of a stream from its first output on, of any other over the whole call."""
+    usage = record.usage
+    if usage is None or usage.completion_tokens < RATED_TOKENS or writing_s < RATED_S:
+        return None
+    return usage.completion_tokens / writing_s
 
 
 def without_wishes(fields: dict[str, Raw]) -> dict[str, Raw]:

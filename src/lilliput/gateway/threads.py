@@ -113,15 +113,15 @@ async def forget(threads: Threads, owner: str, id: str) -> None:
 
 def _unknown(id: str) -> Problem:
     """As OpenAI says it, with its status (openai/codex and others quote it; checked 2026-11-22)."""
-    say = f"Previous response with id '{id[:80]}' not found."
+    say = f"Previous response with id {id[:80]!r} not found."
     return Problem("missing", say, 400, code="previous_response_not_found", param="previous_response_id")
 
 
 def _no_item(id: str) -> Problem:
     """As OpenAI says it (vercel/ai and others quote it; checked 2026-11-22)."""
-    say = f"Item with id '{id[:80]}' not found. Items are not persisted when `store` is set to false."
+    say = f"Item with id {id[:80]!r} not found. Items are not persisted when `store` is set to false."
     return Problem("missing", f"{say} Send the item itself instead.", param="input")
 
 
 def _no_response(id: str) -> Problem:
-    return Problem("missing", f"Response with id '{id[:80]}' not found.", param="id")
+    return Problem("missing", f"Response with id {id[:80]!r} not found.", param="id")

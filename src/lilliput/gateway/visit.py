@@ -16,6 +16,7 @@ from lilliput.wire.openai.problem import write_stream_problem
 
 if TYPE_CHECKING:
     from lilliput.gateway.connection import Conn
+    from lilliput.gateway.server import Limits
 
 _ONCE = frozenset({b"host", b"content-length", b"transfer-encoding", b"authorization", b"content-type"})
 _BAD_HOST = frozenset(b'/\\?#@ \t"<>^`{|}')
@@ -42,6 +43,7 @@ class Visit:
         "route",
         "target",
         "version",
+        "waits",
         "wrote_at",
     )  # fmt: skip
 
@@ -71,7 +73,8 @@ class Visit:
         self.problem: Problem | None = None
         self.has_started = self.has_ended = False
         self._unsent = b""
-        self.wrote_at = 0
+        self.wrote_at = self.waits = 0
+        """`waits` is 1 while it counts as one that waits for its answer (`shed`)."""
 
     @property
     def dialect(self) -> str:
@@ -101,6 +104,8 @@ class Visit:
             self.keep = False
             self._unsent = self._head(status, headers) + b"\r\n"
         self._conn.streaming = self
+        self._conn.listener.load.waiting -= self.waits
+        self.waits = 0
         return None
 
     def write(self, data: bytes) -> Awaitable[None] | None:
@@ -150,3 +155,14 @@ def sound(visit: Visit, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         raise Problem("client", f"HTTP/{visit.version} is not spoken here; use HTTP/1.1", code="bad_version")
     if visit.version == "1.0" and b"transfer-encoding" in visit.headers:
         raise Problem("client", "HTTP/1.0 knows no Transfer-Encoding; send a Content-Length", code="bad_request")
+
+
+def weigh(pairs: Sequence[tuple[bytes, bytes]], limits: Limits) -> None:
+    """Raises Problem (431) for headers past the limits; only a head that may be is counted."""
+    size = sum(len(name) + len(value) for name, value in pairs)
+    if size > limits.head_bytes or len(pairs) > limits.header_count:
+        raise too_long()
+
+
+def too_long() -> Problem:
+    return Problem("client", "the headers are too large or too many", 431, code="headers_too_large")
