@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
-from lilliput.neutral import Problem
+from lilliput.neutral import Fault, Problem
 
 SILENCE_S = 300.0
 
@@ -55,9 +55,9 @@ class Caller:
             self._connection.close()
             raise Problem("server", f"the gateway gave no answer: {str(error) or type(error).__name__}") from None
         if response.status != 200:
-            error = answer.get("error") if isinstance(answer, dict) else None
-            say = error.get("message", "") if isinstance(error, dict) else ""
-            fault = "limit" if response.status == 429 else "provider" if response.status >= 500 else "client"
+            told = answer.get("error") if isinstance(answer, dict) else None
+            say = told.get("message", "") if isinstance(told, dict) else ""
+            fault: Fault = "limit" if response.status == 429 else "provider" if response.status >= 500 else "client"
             raise Problem(fault, f"the gateway refused ({response.status}): {say}", response.status)
         ms = (time.perf_counter() - began) * 1e3
         return Reply(body=answer, headers={k.lower(): v for k, v in response.getheaders()}, ms=ms)

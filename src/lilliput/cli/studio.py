@@ -20,7 +20,6 @@ from msgspec import Struct, structs
 from lilliput.cli.output import json_text, one_line, show_json, show_table
 from lilliput.cli.tasking import home_desk
 from lilliput.config import Home
-from lilliput.gateway.task_desk import Desk
 from lilliput.loop import lifecycle
 from lilliput.neutral import Problem
 from lilliput.studio import stages
@@ -94,7 +93,9 @@ def run(env: Mapping[str, str], config: Path | None, asked: Ask, as_json: bool) 
         _save(place, end)
         after = asyncio.run(_moved(env, end, now))
     if as_json:
-        print(json_text({"object": "studio.run", **_plain(end), "chosen": outcome.chosen, "state_of_task": after.state}))
+        print(
+            json_text({"object": "studio.run", **_plain(end), "chosen": outcome.chosen, "state_of_task": after.state})
+        )
     elif outcome.passes:
         print(f"student {end.student} ({outcome.chosen}) is published: {outcome.why}")
         print(f"{asked.task} is {after.state}; see {work.of('evaluate') / 'report.md'}")
@@ -135,7 +136,9 @@ def needs_extra() -> None:
     """Raises Problem where the libraries that train are not installed."""
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        say = f"making students needs libraries that are not here ({', '.join(missing)}): pip install 'lilliput[studio]'"
+        say = (
+            f"students are made with libraries that are not here ({', '.join(missing)}): pip install 'lilliput[studio]'"
+        )
         raise Problem("client", say, code="extra_missing")
 
 
@@ -297,8 +300,8 @@ def _teacher(env: Mapping[str, str], config: Path | None) -> Callable[[dict[str,
     """Asks the running gateway, where answers are missing."""
 
     def ask(body: dict[str, Any]) -> dict[str, Any]:
-        from lilliput.cli.chat import line_to
         from lilliput.cli.calls import Caller
+        from lilliput.cli.chat import line_to
 
         line = line_to(env, config, None)
         return Caller(line.address, line.key.reveal()).chat(body).body

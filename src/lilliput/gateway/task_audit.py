@@ -80,7 +80,6 @@ class Auditor:
             try:
                 await self._store.note(some)
             except Problem as problem:
-                self._unnoted = some + self._unnoted
                 log.warning("%d audits wait to be noted: %s", len(self._unnoted), problem.say)
             except asyncio.CancelledError:
                 self._unnoted = some + self._unnoted

@@ -53,7 +53,7 @@ class Turn(Witness):
         self, visit: Visit, op: Operation, task: Task, students: Students, limit_s: float, closed: Callable[..., object]
     ) -> None:
         super().__init__(visit)
-        self.key = visit.key
+        self.key = structs.replace(visit.key, models=())
         self.op, self.task = op, task
         self.guess: Guess | None = None
         self.slot: Slot | None = None

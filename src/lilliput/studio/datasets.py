@@ -41,7 +41,7 @@ def members(
 
 
 def reuters(files: Sequence[bytes]) -> list[tuple[str, str]]:
-    """Text and topic of each different text, in the order of the files: a head of three lines, then `topic TAB text`."""
+    """Text and topic of each different text, in the order of the files: three lines of head, then `topic TAB text`."""
     rows: dict[str, str] = {}
     for data in files:
         for line in data.decode("utf-8").splitlines()[3:]:

@@ -77,11 +77,15 @@ def model(
 def adapter(folder: Path, source: Path, to: Path) -> dict[str, Any]:
     """Write the adapters that peft left in `folder` for the engine to put over `source`; how many."""
     config = json.loads((folder / "adapter_config.json").read_bytes())
-    odd = [k for k in ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern") if config.get(k)]
+    odd = [
+        k for k in ("use_dora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern") if config.get(k)
+    ]
     if odd or config.get("bias", "none") != "none":
         raise Problem("client", f"this adapter is no plain LoRA ({', '.join(odd) or 'bias'}): train it without")
     reader = read(source)
-    about = {k: _value(reader, f"llama.{k}") for k in ("attention.head_count", "attention.head_count_kv", "block_count")}
+    about = {
+        k: _value(reader, f"llama.{k}") for k in ("attention.head_count", "attention.head_count_kv", "block_count")
+    }
     heads = {"num_attention_heads": about["attention.head_count"]}
     heads["num_key_value_heads"] = about["attention.head_count_kv"] or about["attention.head_count"]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, about["block_count"])
@@ -131,7 +135,7 @@ def packed(weights: Floats, type: Type, importance: Floats | None = None) -> npt
 
 
 def _quantise() -> Callable[..., int]:
-    """`ggml_quantize_chunk` of the engine's library (ggml.h): type, source, target, first, rows, row length, importance."""
+    """The engine's own `ggml_quantize_chunk` (ggml.h): type, from, to, first, rows, length of a row, importance."""
     try:
         call = ctypes.CDLL(xllamacpp.xllamacpp.__file__).ggml_quantize_chunk
     except (OSError, AttributeError):
@@ -172,8 +176,8 @@ def _same_build(config: Mapping[str, Any], reader: GGUFReader) -> None:
 
 def _describe(writer: GGUFWriter, reader: GGUFReader, config: Mapping[str, Any]) -> None:
     """All that the base's file says of itself, with the counts of this model."""
-    counts = {"block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size", "vocab_size": "vocab_size"}
-    own = {f"llama.{name}": config[key] for name, key in counts.items()}
+    counts = {"block_count": "num_hidden_layers", "feed_forward_length": "intermediate_size"}
+    own = {f"llama.{name}": config[key] for name, key in (counts | {"vocab_size": "vocab_size"}).items()}
     for key, field in reader.fields.items():
         if key.startswith(("GGUF.", "split.", "quantize.")) or key in OTHERS:
             continue

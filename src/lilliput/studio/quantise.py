@@ -82,7 +82,7 @@ def _check(forms: tuple[str, ...], folder: Path) -> None:
         say = f"no student is written as {odd[0]!r}; the forms are {', '.join(export.FORMS)} and {BESIDE}"
         raise Problem("client", say, param="forms")
     if BESIDE in forms and not (folder / ADAPTER).is_file():
-        say = f"the form {BESIDE!r} needs adapters over a base that is whole: set `method` to 'lora' and `keep_layers` to 0"
+        say = f"the form {BESIDE!r} needs adapters over the whole base: set `method` to 'lora' and `keep_layers` to 0"
         raise Problem("client", say, param="forms")
     if not any((folder / name).is_file() for name in (MODEL, ADAPTER)):
         raise Problem("client", f"there is no trained student in {folder}: run the stage 'distil' first")

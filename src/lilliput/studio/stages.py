@@ -146,7 +146,7 @@ def run(work: Work, hear: Hear, only: Sequence[Step] | None = None) -> Outcome:
             if step.name == "evaluate" and not found.facts["passes"]:
                 return Outcome(why=str(found.facts["why"]), manifests=done)
     told = done["evaluate"].facts if "evaluate" in done else {}
-    student = str(done["publish"].facts.get("student", "")) if "publish" in done else ""
+    student = str(done["publish"].facts.get("id", "")) if "publish" in done else ""
     return Outcome(
         student=student, chosen=told.get("chosen", ""), passes=bool(student), why=told.get("why", ""), manifests=done
     )
@@ -179,7 +179,7 @@ def _finished(work: Work, step: Step, done: Mapping[str, Manifest]) -> Manifest 
     at = partial(_place, work, work.of(step.name))
     whole = all(at(name).is_file() and _sha256(at(name)) == sha256 for name, sha256 in found.outputs.items())
     if step.name == "publish":  # what it made lies elsewhere
-        whole = whole and (work.students / str(found.facts.get("student", "")) / "student.json").is_file()
+        whole = whole and (work.students / str(found.facts.get("id", "")) / "student.json").is_file()
     return found if whole else None
 
 
@@ -195,7 +195,11 @@ def _run(work: Work, step: Step, done: Mapping[str, Manifest], hear: Hear) -> Ma
         shutil.rmtree(place, ignore_errors=True)
         before, began = _predicted(work), time.monotonic()
         hear(step.name, 0.0, "begins", {})
-        facts = _stage(step)(work, part, lambda share, say, **figures: hear(step.name, share, say, figures))
+
+        def tell(done: float, say: str, **figures: float) -> None:
+            hear(step.name, done, say, figures)
+
+        facts = _stage(step)(work, part, tell)
         (part / BEGUN).unlink()
         wrote = [p for p, state in _predicted(work).items() if before.get(p) != state]
         paths = [*(p for p in sorted(part.rglob("*")) if p.is_file()), *sorted(wrote)]
