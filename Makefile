@@ -6,7 +6,7 @@ STUDIO := .venv/.studio
 
 CLIENTS := .venv-clients/latest/.ready .venv-clients/openai2/.ready
 
-.PHONY: setup serve test test-clients check bench conformance chaos storm hold soak prices providers clean
+.PHONY: setup serve test test-clients check bench conformance chaos storm hold loop soak prices providers clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -52,6 +52,9 @@ storm: setup        ## providers that refuse, die, flap and come back: what reac
 
 hold: setup         ## a thousand streams held for ten minutes, and five hundred callers that dawdle beside them
 	$(BIN)/python -m benchmarks.streams $(ARGS)
+
+loop: $(STUDIO)     ## students for four public tasks against their bars: make loop ARGS='--quick --task debian'
+	$(BIN)/python -m benchmarks.loop $(ARGS)
 
 soak: setup         ## fifty kills on every store, and what is missing; a hundred races; a million hostile requests
 	$(BIN)/python scripts/soak.py $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from msgspec import structs
 from tests.gateway.replaying import replaying
 from tests.gateway.rig import (
+    CHAT,
     KEY,
     STREAM,
     STREAM_HEAD,
@@ -20,7 +22,7 @@ from tests.gateway.rig import (
     run,
     whole,
 )
-from tests.gateway.school import DOORS, NAME, TASK, knock, route, school, text_of
+from tests.gateway.school import DOORS, HI, NAME, TASK, knock, route, school, text_of
 from tests.gateway.test_till import COST, shop
 
 from lilliput.money import UsageQuery
@@ -119,10 +121,10 @@ def test_a_key_that_is_forgotten_meanwhile_is_not_kept_again(tmp_path: Path) -> 
     async def main() -> None:
         async with school(tmp_path) as s:
             await s.put(state="capturing")
-            s.tasks._turn_taking._value = 0  # nobody gets on with it yet
+            s.tasks._learning._value = 0  # nobody gets on with it yet
             await s.ask()
             await s.put(keys=())
-            s.tasks._turn_taking.release()
+            s.tasks._learning.release()
             await s.rows(0)
 
     run(main())
@@ -134,10 +136,10 @@ def test_rows_that_nobody_gets_on_with_are_dropped_and_counted(tmp_path: Path, m
     async def main() -> None:
         async with school(tmp_path) as s:
             await s.put(state="capturing")
-            s.tasks._turn_taking._value = 0
+            s.tasks._learning._value = 0
             for _ in range(3):
                 assert (await s.ask()).status == 200
-            s.tasks._turn_taking.release()
+            s.tasks._learning.release()
             await s.rows(1)
             assert s.r.counted("lilliput_task_events_total", task=NAME, event="dropped") == 2
             assert s.r.counted("lilliput_task_events_total", task=NAME, event="row") == 1
@@ -202,6 +204,27 @@ def test_a_task_without_a_teacher_says_so(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_change_is_seen_by_the_next_request_though_a_read_is_under_way(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with school(tmp_path) as s:
+            read, may_end = s.store.tasks, asyncio.Event()
+
+            async def slow() -> Any:
+                found = await read()
+                await may_end.wait()
+                return found
+
+            s.store.tasks = slow  # type: ignore[method-assign]
+            s.tasks.changed(NAME)
+            asking = asyncio.create_task(s.ask())
+            await asyncio.sleep(0.05)
+            await s.put(state="paused")
+            may_end.set()
+            assert "why=paused" in route(await asking)
+
+    run(main())
+
+
 def test_the_store_may_go_away(tmp_path: Path) -> None:
     async def main() -> None:
         async with school(tmp_path) as s:
@@ -237,5 +260,9 @@ def test_a_task_is_in_no_cache(tmp_path: Path) -> None:
             await s.ask()
             assert len(s.r.provider.bodies) == 2
             await s.rows(2)
+            body = {"model": f"task/{NAME}", "messages": HI}
+            for _ in range(2):
+                assert (await r.ask("POST", CHAT, body, {"Idempotency-Key": "one"})).status == 200
+            await s.rows(3)
 
     run(main())

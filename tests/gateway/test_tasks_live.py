@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -201,6 +202,39 @@ def test_a_student_that_breaks_its_bound_steps_down_by_itself(tmp_path: Path) ->
     run(main())
 
 
+def test_while_the_store_takes_no_change_it_steps_down_here(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with school(tmp_path) as s:
+            await s.hire(saying("nonsense"), audit_share=1.0)
+            put, s.store.put = s.store.put, _no_store  # type: ignore[method-assign,assignment]
+            while route(await s.ask()) == LIVE:
+                await s.quiet()
+            s.tasks.changed(NAME)
+            assert route(await s.ask()) == by_teacher("shadow")
+            s.store.put = put  # type: ignore[method-assign]
+            s.tasks.changed(NAME)
+            await s.ask()
+            await until(lambda: s.r.counted("lilliput_task_events_total", event="demotion"))
+            task = await s.store.task(NAME)
+            assert task is not None
+            assert task.state == "shadow"
+
+    run(main())
+
+
+def test_a_response_of_a_students_can_be_gone_on_from(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with school(tmp_path) as s:
+            await s.hire(saying("good day"), audit_share=0.0)
+            for stream in (False, True):
+                got = await knock(s.r, DOORS[2 + stream])
+                (id,) = re.findall(r'"id": ?"(resp_[^"]+)"', got.body.decode())[:1]
+                kept = await s.r.ask("GET", f"/v1/responses/{id}")
+                assert (kept.status, text_of("responses", kept)) == (200, "good day")
+
+    run(main())
+
+
 def test_what_was_audited_counts_after_a_restart_and_in_every_process(tmp_path: Path) -> None:
     async def main() -> None:
         async with school(tmp_path) as s:
@@ -344,6 +378,7 @@ def test_a_bundle_that_is_another_students_is_not_served(tmp_path: Path) -> None
             other = s.pupils["a" * 16] = Pupil(saying(), "b" * 16)
             await s.put(student="a" * 16, state="live")
             await until(lambda: other.is_stopped)
+            assert not list(s.tasks.students.running())
             assert route(await s.ask()) == by_teacher("starting")
 
     run(main())
@@ -367,6 +402,10 @@ def test_only_so_many_models_are_held_in_memory(tmp_path: Path) -> None:
             assert (await s.r.chat(model="task/other")).headers["x-lilliput-route"].endswith("policy=named")
             assert not second.is_started, "the first was asked just now"
             now = 100.0
+            s.tasks.changed("other")
+            await s.ask()
+            now = 200.0
+            assert not first.is_stopped, "nobody asks for the other"
             await s.r.chat(model="task/other")
             await until(lambda: first.is_stopped and second.is_started)
 

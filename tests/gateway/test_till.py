@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -31,11 +32,15 @@ from tests.gateway.rig import (
 from tests.gateway.test_routing import DOWN, ROUTE, two
 
 from lilliput.catalogue.rows import Price
+from lilliput.gateway.exchange import Operation, Visit
 from lilliput.gateway.limits import Limiter
+from lilliput.gateway.observe import Record
 from lilliput.gateway.till import Till
+from lilliput.gateway.witness import Witness
 from lilliput.limits_config import Caps, Limits
-from lilliput.money import Account, UsageQuery
+from lilliput.money import Account, Hold, UsageQuery
 from lilliput.neutral import Key
+from lilliput.store import faults
 from lilliput.store.counters import LocalCounters
 from lilliput.store.journal_ledger import JournalLedger
 from lilliput.store.ledger import SqliteBooks
@@ -99,6 +104,41 @@ def test_what_came_to_nothing_costs_nothing(tmp_path: Path) -> None:
             (row,) = await ledger.usage(EVERYTHING)
             assert (row.requests, row.problems, row.cost_nusd) == (1, 1, 0)
 
+    run(main())
+
+
+class Look(Witness):
+    """What is held each time that the caller is told something, and at the end."""
+
+    def __init__(self, visit: Visit, till: Till) -> None:
+        super().__init__(visit)
+        self.till, self.holds = till, list[int]()
+
+    def heard(self, data: bytes) -> None:
+        self.holds.append(self.till.holds)
+
+    async def closed(self, record: Record) -> None: ...
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_put_aside_is_back_before_its_caller_knows_of_the_failure(tmp_path: Path, stream: bool) -> None:
+    looks: list[Look] = []
+
+    class Receipts:
+        def open(self, visit: Visit, op: Operation, record: Record) -> Look:
+            assert r.gate.till is not None
+            looks.append(Look(visit, r.gate.till))
+            return looks[0]
+
+    async def main() -> None:
+        nonlocal r
+        async with shop(tmp_path, answering(STREAM_HEAD + framed(*STREAM[:3])) if stream else DOWN) as (r, _):
+            r.gate.receipts = Receipts()
+            await r.chat(stream=stream, max_tokens=5)
+            (look,) = looks
+            assert (look.holds[-1], max(look.holds)) == (0, int(stream))
+
+    r: Rig
     run(main())
 
 
@@ -215,6 +255,29 @@ def test_a_budget_is_not_spent_where_the_price_is_not_known(tmp_path: Path) -> N
         async with two_prices(tmp_path / "dear", 10_000_000, q=DEAR) as (r, other, ledger):
             assert (await r.chat(model="careful", max_tokens=50)).status == 200
             assert r.provider.bodies == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
+def test_where_the_store_is_stands_in_the_log_alone(
+    tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def is_unlimited(self, account: str) -> bool:
+            return True
+
+        def hold_now(self, hold: Hold) -> bool:
+            raise faults.problem(sqlite3.OperationalError("disk I/O error"), tmp_path)
+
+    async def main() -> None:
+        async with rig() as r:
+            r.gate.till = Till(ledger=Broken(), price=lambda _: PRICE, clock=time.time)  # type: ignore[arg-type]
+            got = await r.ask("POST", path, {"model": "p/m", "messages": [], "max_tokens": 5})
+            assert got.status == 503
+            assert str(tmp_path) not in got.body.decode()
+            assert "store" in got.body.decode()
+            assert str(tmp_path) in caplog.text
 
     run(main())
 

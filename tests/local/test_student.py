@@ -86,7 +86,7 @@ def test_a_crash_fails_its_guess_and_the_engine_comes_back(tmp_path: Path, seen:
         assert answer == LABELS[0]
         lines = seen.read_text().splitlines()
         assert lines.count("start 0") == 2
-        assert lines.count("read 'crash\\n='") == 1, "what crashed the engine is not asked again"
+        assert lines.count("read ' crash\\n='") == 1, "what crashed the engine is not asked again"
         await runner.stop()
 
     run(work())
@@ -112,11 +112,11 @@ def test_who_leaves_ends_the_work(tmp_path: Path, seen: Path) -> None:
         runner = Runner(bundle(tmp_path / "b", MODEL, form="model"), command=COMMAND)
         await runner.start()
         leaving = asyncio.create_task(runner.guess("hold"))
-        await until(seen, "read 'hold\\n='")
+        await until(seen, "read ' hold\\n='")
         leaving.cancel()
         await until(seen, "left")
         held = asyncio.create_task(runner.guess("hold on"))
-        await until(seen, "read 'hold on\\n='")
+        await until(seen, "read ' hold on\\n='")
         await runner.stop()
         assert "engine" in await broken(held)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lilliput.neutral import Fault, Problem
-from lilliput.router.health import COOLDOWN_S, Health, Outcome
+from lilliput.router.health import COOLDOWN_S, LONGEST_COOLDOWN_S, Health, Outcome
 
 OK = Outcome()
 
@@ -105,3 +105,14 @@ def test_what_is_remembered_is_bounded() -> None:
         h.note(str(i), OK, 0.0)
     assert len(h.known) == 10_000
     assert h.of("busy").in_flight == 1
+
+
+def test_an_outage_s_end_is_seen_within_the_longest_cooldown() -> None:
+    h, now = Health(), 0.0
+    for _ in range(20):
+        h.begin("x", now)
+        h.note("x", Outcome(Problem("provider", "down")), now)
+        wait_s = h.wait_s("x", now)
+        assert wait_s <= LONGEST_COOLDOWN_S <= 15
+        now += wait_s
+    assert wait_s == LONGEST_COOLDOWN_S

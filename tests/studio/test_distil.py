@@ -44,7 +44,7 @@ def test_a_student_learns_and_is_the_same_again_after_a_kill(method: str, tmp_pa
     first = made_models.work(tmp_path / "a", made_models.colours(), method=method, **LONG)
     heard: list[dict[str, float]] = []
     wanted, train = made(first, lambda done, say, **figures: heard.append(figures))
-    assert train["by_step"][-1] < 0.12 * train["by_step"][0]
+    assert train["by_step"][-1] < 0.2 * train["by_step"][0]
     assert heard[-1].keys() == {"loss", "tokens_per_s", "eta_s"}
 
     class Killed(Exception):

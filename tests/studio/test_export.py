@@ -38,10 +38,10 @@ def test_a_model_comes_back_as_it_went(made: Path, tmp_path: Path) -> None:
     assert all(theirs(t).input_ids == spelled(t).input_ids for t in TEXTS)
     wanted, got = logits(model, spelled), logits(again, theirs)
     scale = float(wanted.abs().max())
-    assert float((wanted - got).abs().max()) < 2e-3 * scale, "F16 has 11 bits"
+    assert float((wanted - got).abs().max()) < 4e-3 * scale, "F16 has 11 bits"
     export.model(made.parent / "hf", made, "Q8_0", tmp_path / "q8.gguf")
     coarse, _ = base.load(tmp_path / "q8.gguf", cache=tmp_path / "cache")
-    assert 2e-3 * scale < float((wanted - logits(coarse, spelled)).abs().max()) < 5e-2 * scale
+    assert 4e-3 * scale < float((wanted - logits(coarse, spelled)).abs().max()) < 5e-2 * scale
     assert made.read_bytes() == made_gguf.weights(tmp_path / "again").read_bytes(), "the same model is the same file"
 
 

@@ -69,6 +69,18 @@ SHAPES: list[tuple[str, int, Any, tuple[str, int, str, str | None, str | None]]]
         ("client", 403, "your input was flagged", "403", None),
     ),
     ("no money", 402, {"error": {"message": "m"}}, ("provider_auth", 502, "m", None, None)),
+    (
+        "too long: vLLM",
+        400,
+        {"object": "error", "message": "This model's maximum context length is 8192 tokens.", "code": 400},
+        ("client", 400, "This model's maximum context length is 8192 tokens.", "context_length_exceeded", None),
+    ),
+    (
+        "too long: llama.cpp",
+        500,
+        {"error": {"code": 500, "message": "m", "type": "exceed_context_size_error", "n_ctx": 256}},
+        ("client", 400, "m", "context_length_exceeded", "exceed_context_size_error"),
+    ),
     ("a timeout", 504, {"error": {"message": "m"}}, ("timeout", 504, "m", None, None)),
     ("request timeout", 408, {"error": {"message": "m"}}, ("timeout", 504, "m", None, None)),
     ("too large", 413, {"error": {"message": "m"}}, ("client", 413, "m", None, None)),

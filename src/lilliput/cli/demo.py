@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ TASK, TEACHER = "news", "teacher/scripted"
 WORDS = 40
 """Of each news item: its beginning, as a reader would see it in a list."""
 MOST_OF_TOPIC = 260
-CAPTURED, SHADOWED, FRESH = 1000, 80, 400
+CAPTURED, SHADOWED, FRESH = 800, 80, 400
 ASK = "Which topic is this news item about?\n\n{}\n\nAnswer with the topic alone."
 PAUSE_S = 0.15
 PRICE = {"input": 2.5, "output": 10.0}
@@ -60,6 +61,7 @@ class Item(Struct, frozen=True):
 def loop(env: Mapping[str, str], keep: bool, as_json: bool) -> int:
     """Print each stage and end with a table; 0 when a student answers in its teacher's place."""
     needs_extra()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing of it stays behind
     began, place = time.monotonic(), configuration.home(env)
     with progress(weights.DEFAULT, sys.stderr, quiet=as_json) as told:
         weights.pull(weights.DEFAULT, place.weights, progress=told, env=env)
@@ -108,6 +110,15 @@ class _Show:
 
     def line(self, say: str) -> None:
         print(f"   {one_line(say)}", file=self.out, flush=True)
+
+    def going(self, stage: str, share: float, say: str) -> None:
+        """One line that is written over, on a terminal alone."""
+        if self.out.isatty():
+            print(f"\r\x1b[K   {one_line(f'{stage} {share:.0%} {say}')[:100]}", end="", file=self.out, flush=True)
+
+    def done(self, stage: str, seconds: float, facts: str) -> None:
+        start = "\r\x1b[K" if self.out.isatty() else ""
+        print(f"{start}   {stage:<9}{seconds:6.1f} s  {facts}"[:180], file=self.out, flush=True)
 
     def end(self, found: Mapping[str, Any]) -> None:
         if self._as_json:
@@ -209,13 +220,13 @@ def _told(
 
     show.title("the studio makes a student of them")
     end: dict[str, Any] = {}
-    base_facts: dict[str, Any] = {}
     for line in gateway.follow(show, "studio", "run", TASK, *(w for s in RECIPE for w in ("--set", s))):
         if "facts" in line:
-            base_facts[line["stage"]] = line["facts"]
-            show.line(f"{line['stage']:<9}{line.get('seconds', 0):6.1f} s  {facts_in_short(line['facts'])}"[:200])
+            show.done(line["stage"], line.get("seconds", 0.0), facts_in_short(line["facts"]))
         elif line.get("object") == "studio.run":
             end = line
+        else:
+            show.going(line["stage"], line["done"], line["say"])
     _candidates(show, folder / "runs" / end["id"] / "evaluate" / "report.json")
     result: dict[str, Any] = {"task": TASK, "captured": len(learned), "run": end, "student": end["student"]}
     if not end["student"]:

@@ -113,7 +113,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         place = (speaks, ask.stream, extra)
         known = made(gate, target, place) or way(gate, target, place, partial(_endpoint, *place))
         record.route = routed(known, record, step)
-        answer = await send(gate, known, body, record.trace)
+        answer = await send(gate, known, body, record.trace, anew=step.is_again)
         drains = False
         try:
             if answer.status != 200:

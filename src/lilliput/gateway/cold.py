@@ -103,7 +103,7 @@ def _document(routes: Routes) -> bytes:
 async def _told(request: Request, fault: Exception) -> Response:
     """Any failure in the caller's dialect; what is no Problem is a fault of ours, and goes on to be logged."""
     broken = Problem("server", "the gateway failed; report this with its request id", 500, code="internal")
-    problem = fault if isinstance(fault, Problem) else broken
+    problem = gates.shown(fault) if isinstance(fault, Problem) else broken
     request_id: bytes = request.scope["state"]["request_id"]
     body = dialects.client(listing.dialect(request)).write_problem(problem, request_id.decode())
     return Response(body, problem.status, media_type="application/json")

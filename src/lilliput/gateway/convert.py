@@ -82,7 +82,7 @@ class Convert(Struct, frozen=True, eq=False):
         record.dropped = sent.dropped
         known = way(gate, target, (self.name,), partial(_endpoint, adapter, ask.asked), keeps=not adapter.varies)
         record.route = routed(known, record, step)
-        answer = await send(gate, known, sent.body, record.trace)
+        answer = await send(gate, known, sent.body, record.trace, anew=step.is_again)
         drains = False
         try:
             if answer.status >= 300:

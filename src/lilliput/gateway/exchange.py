@@ -233,14 +233,14 @@ async def exchange(gate: gates.Gate, op: Operation, visit: Visit) -> None:
             record.problem = problem
         record.left_early = False
         if record.problem is not None:
-            await refuse(visit, problem, record)
+            await _refuse(gate, visit, problem, record)
     except asyncio.CancelledError as cancelled:
         if gate.is_closing:
             record.problem = Problem("server", "the gateway is shutting down; ask again", code="server_shutdown")
-            await refuse(visit, record.problem, record)
+            await _refuse(gate, visit, record.problem, record)
         elif cancelled.args and isinstance(cancelled.args[0], Problem):  # its key was revoked
             record.problem = cancelled.args[0]
-            await refuse(visit, record.problem, record)
+            await _refuse(gate, visit, record.problem, record)
         raise
     finally:
         record.ended_at = clock()
@@ -275,10 +275,17 @@ def _choose(gate: gates.Gate, op: Operation, visit: Visit, ask: Ask) -> Choice:
     return gate.routing.choose(visit.key, ask.model, fields, request, len(visit.body), ask.most)
 
 
+async def _refuse(gate: gates.Gate, visit: Visit, problem: Problem, record: Record) -> None:
+    """Tells the caller, once what was put aside is settled or given back."""
+    if gate.till is not None:
+        gate.till.close(record)
+    await refuse(visit, problem, record)
+
+
 async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -> None:
     """Tells the caller of a problem: as an HTTP error, or as the last event of a stream that has begun."""
     if visit.has_started:
-        word = visit.last_word(problem)
+        word = visit.last_word(gates.shown(problem))
         slow = visit.write(word) if word else None
         if slow is not None:
             await slow
@@ -291,6 +298,7 @@ async def refuse(visit: Visit, problem: Problem, record: Record | None = None) -
 
 def answer(visit: Visit, problem: Problem, record: Record | None = None) -> Awaitable[None] | None:
     """Tells the caller of a problem as an HTTP error."""
+    problem = gates.shown(problem)
     about = ids(visit.request_id, REFUSED) if record is None else told(record)
     return visit.reply(problem.status, problem_headers(problem) + about, write_problem(visit, problem))
 

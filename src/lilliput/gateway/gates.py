@@ -6,6 +6,7 @@ A rule that may refuse is one function here. Rules that only watch belong in `ob
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import random
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lilliput.gateway.task_desk import Desk
 
 MOST_WAYS = 4096
+log = logging.getLogger("lilliput")
 LEAST_SECRET = 12
 """Characters of a header's value that may be a secret; shorter ones are words."""
 
@@ -183,6 +185,15 @@ def hide(problem: Problem, target: Target) -> None:
         if len(secret) >= LEAST_SECRET:
             problem.say = problem.say.replace(secret, "***")
             problem.code = problem.code and problem.code.replace(secret, "***")
+
+
+def shown(problem: Problem) -> Problem:
+    """What a caller is told of it: not where our own store is, nor what it said. The log has that."""
+    if problem.fault != "server" or not (problem.code or "").startswith("store_"):
+        return problem
+    log.error("%s", problem.say)
+    say = "the gateway's store cannot be used now; its log says why"
+    return Problem("server", say, problem.status, code=problem.code, retry_after_s=problem.retry_after_s)
 
 
 def served(target: Target) -> bytes:

@@ -58,16 +58,18 @@ def routed(known: gates.Way, record: Record, step: Step) -> bytes:
 
 
 def send(
-    gate: gates.Gate, known: gates.Way, body: bytes, trace: Trace | None = None
+    gate: gates.Gate, known: gates.Way, body: bytes, trace: Trace | None = None, *, anew: bool = False
 ) -> Coroutine[None, None, Answer]:
-    """The answer to `body`, its head read; a target with an AWS key has the call signed."""
+    """The answer to `body`, its head read; a target with an AWS key has the call signed. `anew`: over a new
+    connection."""
     if trace is not None:
-        return _traced(trace, known.target, body, send(gate, known, body))
+        return _traced(trace, known.target, body, send(gate, known, body, anew=anew))
     aws = known.target.aws
     if aws is None:
-        return known.link.send(body)
+        return known.link.send(body, anew=anew)
     signed = sigv4.sign("POST", known.url, known.headers, body, aws, "bedrock", gate.clock())
-    return known.link.send(body, b"".join([f"{n}: {v}\r\n".encode("latin-1") for n, v in signed]))
+    more = b"".join([f"{n}: {v}\r\n".encode("latin-1") for n, v in signed])
+    return known.link.send(body, more, anew=anew)
 
 
 async def _traced(trace: Trace, target: Target, body: bytes, sending: Coroutine[None, None, Answer]) -> Answer:

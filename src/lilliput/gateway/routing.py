@@ -14,10 +14,10 @@ from msgspec import Raw, Struct
 
 from lilliput.gateway import able
 from lilliput.gateway.observe import Record
-from lilliput.neutral import Key, Problem, Request, Target, Text
+from lilliput.neutral import Key, Problem, Request, Target, Text, Usage
 from lilliput.router.attempts import Budget, Step, attempts, no_others
 from lilliput.router.difficulty import guess
-from lilliput.router.health import Outcome
+from lilliput.router.health import GOOD, Outcome
 from lilliput.router.keys import Rotation
 from lilliput.router.plan import Facts, World, plan
 from lilliput.router.routes import Route
@@ -27,7 +27,6 @@ BYTES_A_TOKEN = 4
 STICKY_CHARACTERS = 1000
 RATED_TOKENS, RATED_S = 8, 0.01
 """The least answer that says something of a deployment's speed."""
-GOOD = Outcome()
 
 
 class Care(Struct, frozen=True):
@@ -154,9 +153,13 @@ class Routing:
             if wait_s is not None:
                 return self.world.health.leave(target.id)
         outcome = GOOD if problem is None else Outcome(problem)
-        if record is not None and (record.first_at is not None or record.usage is not None):
-            first_s = None if record.first_at is None else max(0.0, record.first_at - began)
-            outcome = Outcome(None, first_s, _rate(record, now - (record.first_at or began)))
+        if record is not None:
+            first_at = record.first_at
+            rate = _rate(record.usage, now - (first_at or began))
+            if first_at is not None:
+                outcome = Outcome(None, first_at - began if first_at > began else 0.0, rate)
+            elif rate is not None:
+                outcome = Outcome(None, None, rate)
         self.world.health.note(target.id, outcome, now)
 
     def leave(self, target: Target, waited_s: float | None = None) -> None:
@@ -170,12 +173,12 @@ class Routing:
         return self.world.health.is_well(target.id, self.clock())
 
 
-def _rate(record: Record, writing_s: float) -> float | None:
+def _rate(usage: Usage | None, writing_s: float) -> float | None:
     """Tokens a second of an answer: of a stream from its first output on, of any other over the whole call."""
-    usage = record.usage
-    if usage is None or usage.completion_tokens < RATED_TOKENS or writing_s < RATED_S:
+    if usage is None or writing_s < RATED_S:
         return None
-    return usage.completion_tokens / writing_s
+    tokens = usage.completion_tokens
+    return tokens / writing_s if tokens >= RATED_TOKENS else None
 
 
 def without_wishes(fields: dict[str, Raw]) -> dict[str, Raw]:

@@ -54,7 +54,6 @@ class Auditor:
         self._trails: dict[tuple[str, str | None], Trail] = {}
         self._unnoted: list[Audited] = []
         self._one = asyncio.Lock()
-        self.lost = 0
 
     def is_broken(self, task: Task) -> bool:
         """Whether the student in place has broken its bound, by what was read so far."""
@@ -69,7 +68,6 @@ class Auditor:
         self._unnoted.append(audited)
         if len(self._unnoted) > MOST_UNNOTED:
             del self._unnoted[0]
-            self.lost += 1
         await self.flush()
 
     async def flush(self) -> None:
@@ -80,6 +78,7 @@ class Auditor:
             try:
                 await self._store.note(some)
             except Problem as problem:
+                self._unnoted = some + self._unnoted
                 log.warning("%d audits wait to be noted: %s", len(self._unnoted), problem.say)
             except asyncio.CancelledError:
                 self._unnoted = some + self._unnoted

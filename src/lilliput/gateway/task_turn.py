@@ -28,7 +28,7 @@ from lilliput.wire import dialects
 
 MOST_READ = 1 << 16
 """Bytes of a body that may be a student's; a longer one is its teacher's unread."""
-MOST_KEPT = 1 << 20
+MOST_KEPT = 1 << 18
 """Bytes of a body, and of an answer, that may become a row."""
 BYTES_A_TOKEN = 4
 AWAY = frozenset({"provider", "timeout", "server"})
@@ -46,7 +46,7 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 class Turn(Witness):
     """`exchange.Turn`. Its key is the caller's without a scope: who may call the task may have its teacher's answer.
 
-    `has_guess` is asked of afterwards: a guess that was not served is held against the teacher's answer.
+    A guess that was not served is held against the teacher's answer afterwards.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class Turn(Witness):
         self, gate: Gate, visit: Visit, op: Operation, ask: Any, record: Record, problem: Problem
     ) -> bool:
         if self.task.state != "live" or not isinstance(op, Chat) or visit.has_started or problem.fault not in AWAY:
+            return False
+        if self.is_served:  # and could not be put on record
             return False
         if not self._is_asked:  # there was no way to the teacher to begin with
             await self._guess()

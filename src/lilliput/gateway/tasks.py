@@ -25,7 +25,7 @@ from lilliput.gateway.metrics import add
 from lilliput.gateway.observe import Record
 from lilliput.gateway.task_audit import Auditor, asked, same
 from lilliput.gateway.task_students import Bundles, Students
-from lilliput.gateway.task_turn import Turn
+from lilliput.gateway.task_turn import MOST_KEPT, Turn
 from lilliput.loop import lifecycle
 from lilliput.neutral import Key, Problem
 from lilliput.router.routes import meant
@@ -35,7 +35,7 @@ POLL_S = 1.0
 """How old the copy of the tasks may be."""
 SOONEST_S = 0.1
 """A name that is not known has the tasks read anew, but no oftener than this."""
-MOST_JOBS = 1000
+MOST_JOBS = 256
 """Answers that wait to be kept or compared; further ones are dropped, and counted."""
 AT_ONCE = 8
 SHADOW_S = 10.0
@@ -72,7 +72,7 @@ class Tasks:
         self._stir = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
-        self._turn_taking = asyncio.Semaphore(AT_ONCE)
+        self._learning, self._asking = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -123,8 +123,9 @@ class Tasks:
         record.model, ask.model, turn.ask = name, task.teacher, ask
         record.task = b"%b; by=teacher; why=%b" % (name.encode(), task.state.encode())
         captures = task.state in lifecycle.CAPTURES and visit.key.id in task.keys and bool(task.consent.strip())
-        turn.is_captured = captures and self._dice() < task.sample
-        turn.is_kept = isinstance(op, Chat) and (turn.is_captured or task.state in lifecycle.SERVES)
+        fits = isinstance(op, Chat) and len(visit.body) <= MOST_KEPT
+        turn.is_captured = fits and captures and self._dice() < task.sample
+        turn.is_kept = turn.is_captured or (fits and task.state in lifecycle.SERVES)
         return turn
 
     # -- the copy ------------------------------------------------------------------------------------------------
@@ -200,17 +201,17 @@ class Tasks:
         if turn.is_served:
             assert turn.slot is not None
             if turn.is_sure and self._dice() < task.audit_share * turn.slot.factor:
-                self._begin(task, lambda: self._audit(turn, record))
+                self._begin(task, self._asking, lambda: self._audit(turn, record))
         elif turn.is_captured or turn.guess is not None or task.state == "shadow":
-            self._begin(task, lambda: self._learn(turn, record))
+            self._begin(task, self._learning, lambda: self._learn(turn, record))
 
-    def _begin(self, task: Task, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _begin(self, task: Task, among: asyncio.Semaphore, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if len(self._jobs) >= MOST_JOBS:
             self._count(task, "dropped")
             return
 
         async def run() -> None:
-            async with self._turn_taking:
+            async with among:
                 try:
                     await job()
                 except Problem as problem:

@@ -83,13 +83,13 @@ class Link(Struct, frozen=True, eq=False):
     pool: Pool
     head: bytes
 
-    async def send(self, body: bytes, more: bytes = b"") -> Answer:
+    async def send(self, body: bytes, more: bytes = b"", *, anew: bool = False) -> Answer:
         """The answer whose head has come, to `body` with `more` header lines. A kept connection that proves dead is
-        replaced once, and all others that idle are let go with it; raises Problem."""
+        replaced once, and all others that idle are let go with it; a call `anew` trusts none. Raises Problem."""
         data = b"%b%bContent-Length: %d\r\n\r\n%b" % (self.head, more, len(body), body)
         idle = self.pool.idle
         while True:
-            answer = idle.pop() if idle else await self.pool.connect()
+            answer = idle.pop() if idle and not anew else await self.pool.connect()
             try:
                 answer.send(data)
                 while not answer.status:

@@ -197,7 +197,8 @@ class Model:
             body |= {"n_predict": self._answer_tokens, "n_probs": 1, "temperature": 0.0, "samplers": ["temperature"]}
             if self.form.schema is not None:
                 guard.schema(bytes(self.form.schema), "schema")
-                body["json_schema"] = self.form.schema
-            elif grammar := self.form.grammar():
+            if grammar := self.form.grammar():
                 body["grammar"] = grammar
+            elif self.form.schema is not None:
+                body["json_schema"] = self.form.schema
         return b"," + msgspec.json.encode(body)[1:]

@@ -1,9 +1,10 @@
 """How sure a student is, as one number from 0 to 1. Pure.
 
-A label: the probability of the label told. An extraction: that of its least probable value token, because one wrong
-field makes a wrong answer; the separators, quotes and brackets of the form are left out. A text: the geometric mean of
-the token probabilities times the square root of the least one, so that a long answer is not doubted for its length
-alone, and one doubtful word still counts. Which of these tells right from wrong best is for calibration to show.
+A label: the probability of the label told. An extraction: that of its least probable token, because one wrong field
+makes a wrong answer. What looks like mere form counts too: a separator says that a value ends here, a key which field
+comes next, the end token that none does. A text: the geometric mean of the token probabilities times the square root of
+the least one, so that a long answer is not doubted for its length alone, and one doubtful word still counts. Which of
+these tells right from wrong best is for calibration to show.
 """
 
 from __future__ import annotations
@@ -13,17 +14,13 @@ from collections.abc import Sequence
 
 from lilliput.tasks import Kind
 
-STRUCTURE = frozenset(' \t\r\n|{}[]",:')
 LEAST = 1e-12
 
 
 def raw(kind: Kind, tokens: Sequence[tuple[str, float]]) -> float:
-    """The confidence in an answer of these tokens, each with its probability before any grammar; 0.0 of none.
-
-    Tokens that hold structure alone count where an extraction has nothing else (all its fields are empty).
-    """
-    counted = [p for text, p in tokens if not STRUCTURE.issuperset(text)] if kind == "extract" else []
-    probabilities = [min(1.0, max(LEAST, p)) for p in counted or [p for _, p in tokens]]
+    """The confidence in an answer of these tokens, each with its probability before any grammar, the end token with
+    them; 0.0 of none."""
+    probabilities = [min(1.0, max(LEAST, p)) for _, p in tokens]
     if not probabilities:
         return 0.0
     least = min(probabilities)

@@ -30,12 +30,14 @@ _HOPELESS = frozenset({"egress_refused", "self_call", "bad_base", "bad_header"})
 
 class Step(Struct, frozen=True):
     """Send to `target` after `wait_s` seconds; `number` counts from 1 over the whole request. One that `is_early` is
-    only waited for: the retry budget is spent, and the same problem is to be sent again."""
+    only waited for: the retry budget is spent, and the same problem is to be sent again. `is_again`: it was the last one
+    that was asked, too."""
 
     target: Target
     number: int
     wait_s: float = 0.0
     is_early: bool = False
+    is_again: bool = False
 
 
 class Budget:
@@ -109,9 +111,9 @@ def attempts(
                     raise _told(problem, limited)
                 patience -= BUDGET_STEP_S
                 yield Step(target, number + 1, BUDGET_STEP_S, is_early=True)
-            tried = target
+            is_again, tried = target is tried, target
             number += 1
-            problem = yield Step(target, number, wait_s)
+            problem = yield Step(target, number, wait_s, is_again=is_again)
             wait_s = 0.0
             fault = problem.fault
             if problem.code == "context_length_exceeded":

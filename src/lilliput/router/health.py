@@ -17,7 +17,8 @@ CONSECUTIVE = 5
 """Failures in a row that open the breaker."""
 SHARE, SHARE_LEAST = 0.5, 5
 """The share of failures in the last minute that opens it, and of how many calls at least."""
-COOLDOWN_S, LONGEST_COOLDOWN_S = 5.0, 60.0
+COOLDOWN_S, LONGEST_COOLDOWN_S = 5.0, 15.0
+"""An outage's end is seen a cooldown late at most, and a probe costs one call: it doubles to this and no further."""
 LIMITED_S = 1.0
 """After a 429 that does not say how long."""
 REFUSED_S = 60.0
@@ -45,6 +46,10 @@ class Outcome(Struct, frozen=True):
     problem: Problem | None = None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+
+
+GOOD = Outcome()
+"""Of which nothing was measured."""
 
 
 class Deployed(Struct):
@@ -102,8 +107,9 @@ class Health:
 
     def note(self, id: str, outcome: Outcome, now: float) -> None:
         """A call is over. A problem that is the caller's own says nothing of the deployment, but that it answers."""
-        d = self.of(id)
-        d.in_flight = max(0, d.in_flight - 1)
+        d = self.known.get(id) or self.of(id)
+        if d.in_flight:
+            d.in_flight -= 1
         problem = outcome.problem
         if problem is not None and problem.fault == "limit":
             self._open(d, now, _asked_s(problem) or LIMITED_S, is_limited=True)
@@ -112,15 +118,20 @@ class Health:
         elif problem is not None and problem.fault in FAILURES:
             self._failed(d, problem, now)
         else:
-            was_open = bool(d.open_until)
             d.has_served = True
-            _count(d, now, 0)
-            if not was_open or d.probe_at >= d.open_until:
+            cell = d.recent.get(int(now))
+            if cell is None:
+                _count(d, now, 0)
+            else:
+                cell[0] += 1
+            if not d.open_until:
+                d.consecutive = 0
+            elif d.probe_at >= d.open_until:
                 d.consecutive, d.open_until, d.cooldown_s, d.is_limited = 0, 0.0, 0.0, False
-                if was_open:
-                    d.recent.clear()
-                    d.probe_at = -math.inf
-        _measure(d, outcome, now)
+                d.recent.clear()
+                d.probe_at = -math.inf
+        if outcome is not GOOD:
+            _measure(d, outcome, now)
 
     def leave(self, id: str, waited_s: float | None = None) -> None:
         """A call was given up: neither good nor bad. `waited_s` is how long its first token was waited for in vain."""
@@ -221,14 +232,16 @@ def _recent(d: Deployed, now: float, within_s: int) -> tuple[int, int]:
 
 def _measure(d: Deployed, outcome: Outcome, now: float) -> None:
     """A slower first token counts at once (peak), a faster one as old ones fade; rates are a plain EWMA."""
-    if outcome.first_token_s is None and outcome.tokens_per_s is None:
+    first_s, rate = outcome.first_token_s, outcome.tokens_per_s
+    if first_s is None and rate is None:
         return
-    keep = math.exp(-max(0.0, now - d.measured_at) / TAU_S)
+    past_s = now - d.measured_at
+    keep = math.exp(-past_s / TAU_S) if past_s > 0.0 else 1.0
     d.measured_at = now
-    if (first_s := outcome.first_token_s) is not None:
+    if first_s is not None:
         old = d.first_token_s
         d.firsts.append(first_s)
         d.first_token_s = first_s if old is None or first_s >= old else old * keep + first_s * (1 - keep)
-    if (rate := outcome.tokens_per_s) is not None and rate > 0:
-        keep = min(keep, 0.9)
+    if rate is not None and rate > 0:
+        keep = keep if keep < 0.9 else 0.9
         d.tokens_per_s = rate if d.tokens_per_s is None else d.tokens_per_s * keep + rate * (1 - keep)

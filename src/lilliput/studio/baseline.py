@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
+from threadpoolctl import threadpool_limits
 
 from lilliput.loop import linear
 from lilliput.neutral import Problem
@@ -92,7 +93,8 @@ def _vectors(chars: tuple[int, int]) -> Any:
 
 def _regression(x: Any, rows: Sequence[Example], strength: float) -> Any:
     model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
-    return model.fit(x, [e.answer for e in rows], sample_weight=[e.weight for e in rows])
+    with threadpool_limits(1, user_api="blas"):  # vectors this short: more threads wait for each other, and burn cores
+        return model.fit(x, [e.answer for e in rows], sample_weight=[e.weight for e in rows])
 
 
 def _fit(train: Sequence[Example], chars: tuple[int, int], strength: float) -> bytes:

@@ -53,12 +53,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a student is to be made. Steps are fixed, never time, so that runs can be compared.
 
     `method`: `trunk` trains the top `layers` on cached states of the frozen rest (quickest on a CPU), `lora` adapters
-    of `rank` on all linear layers, `full` everything. `loss`: `text` alone, `topk` with the teacher's likeliest tokens,
-    or `logits` of a local teacher with the same vocabulary.
+    of `rank` on all linear layers, `full` everything, `none` no model: the baseline stands alone. `loss`: `text` alone,
+    `topk` with the teacher's likeliest tokens, or `logits` of a local teacher with the same vocabulary.
     """
 
     base: str = "smollm2-135m"
-    method: Literal["trunk", "lora", "full"] = "trunk"
+    method: Literal["trunk", "lora", "full", "none"] = "trunk"
     loss: Literal["text", "topk", "logits"] = "text"
     steps: int = 0
     """0 chooses by the rows: about three passes, 60 steps at least, 400 at most."""

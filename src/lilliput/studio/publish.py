@@ -39,7 +39,7 @@ def publish(work: Work, out: Path, tell: Tell) -> Facts:
     sources = _sources(work, chosen)
     student = manifest(work, chosen, [_file(name, source) for name, source in sorted(sources.items())])
     place = work.students / student.id
-    if place.exists() and not (place / BLOCKED).exists() and not _whole(place):
+    if place.exists() and not (place / BLOCKED).exists() and _found(place) is None:
         shutil.rmtree(place)
 
     def write(new: Path) -> None:
@@ -105,16 +105,15 @@ def verify(path: Path) -> Student:
 
 def students(folder: Path) -> list[Student]:
     """Those whose bundles lie in `folder`, whole and free to be served, by id."""
-    places = sorted(p for p in folder.glob("*") if (p / MANIFEST).is_file() and not p.name.startswith("."))
-    return [verify(p) for p in places if _whole(p) and not (p / BLOCKED).exists()]
+    places = sorted(p.parent for p in folder.glob(f"*/{MANIFEST}"))
+    return [s for s in map(_found, places) if s is not None]
 
 
-def _whole(place: Path) -> bool:
-    """Blocked or not."""
+def _found(place: Path) -> Student | None:
     try:
-        return opened(place).id == place.name
+        return verify(place)
     except Problem:
-        return False
+        return None
 
 
 def _sources(work: Work, chosen: Chosen) -> dict[str, Path]:

@@ -35,7 +35,8 @@ KIND = ("name", "kind", "labels", "schema")
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """A stage by name and function (`module:function` of the studio), and all that its result depends on."""
+    """A stage by name and function (`module:function`, of the studio where no package is named), and all that its
+    result depends on."""
 
     name: str
     run: str
@@ -127,8 +128,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 def steps(work: Work) -> list[Step]:
-    """Those that this run has: no pruning where all layers are kept."""
-    return [step for step in STEPS if step.name != "prune" or work.recipe.keep_layers]
+    """Those that this run has: no pruning where all layers are kept, and no model where none is to be trained."""
+    without = set() if work.recipe.keep_layers else {"prune"}
+    if work.recipe.method == "none":
+        without |= {"base", "distil", "prune", "quantise"}
+    return [step for step in STEPS if step.name not in without]
 
 
 def run(work: Work, hear: Hear, only: Sequence[Step] | None = None) -> Outcome:
@@ -146,7 +150,7 @@ def run(work: Work, hear: Hear, only: Sequence[Step] | None = None) -> Outcome:
             if step.name == "evaluate" and not found.facts["passes"]:
                 return Outcome(why=str(found.facts["why"]), manifests=done)
     told = done["evaluate"].facts if "evaluate" in done else {}
-    student = str(done["publish"].facts.get("id", "")) if "publish" in done else ""
+    student = str(done["publish"].facts.get("student", "")) if "publish" in done else ""
     return Outcome(
         student=student, chosen=told.get("chosen", ""), passes=bool(student), why=told.get("why", ""), manifests=done
     )
@@ -179,7 +183,7 @@ def _finished(work: Work, step: Step, done: Mapping[str, Manifest]) -> Manifest 
     at = partial(_place, work, work.of(step.name))
     whole = all(at(name).is_file() and _sha256(at(name)) == sha256 for name, sha256 in found.outputs.items())
     if step.name == "publish":  # what it made lies elsewhere
-        whole = whole and (work.students / str(found.facts.get("id", "")) / "student.json").is_file()
+        whole = whole and (work.students / str(found.facts.get("student", "")) / "student.json").is_file()
     return found if whole else None
 
 
@@ -231,7 +235,7 @@ def _run(work: Work, step: Step, done: Mapping[str, Manifest], hear: Hear) -> Ma
 
 def _stage(step: Step) -> Stage:
     module, _, name = step.run.partition(":")
-    stage: Stage = getattr(import_module(f"lilliput.studio.{module}"), name)
+    stage: Stage = getattr(import_module(module if "." in module else f"lilliput.studio.{module}"), name)
     return stage
 
 

@@ -66,7 +66,7 @@ def predictions(
             answers = [_labelled(p, shape) for p in _codes([prompts[i] for i in items], shape, model, tokenizer)]
         else:
             written = greedy([prompts[i] for i in items], model, tokenizer, room)
-            answers = [_written(w, shape, tokenizer, room) for w in written]
+            answers = [_written(w, shape, tokenizer) for w in written]
         ms = 1000 * (time.monotonic() - started) / len(items)
         for i, (answer, raw, scores) in zip(items, answers, strict=True):
             found[i] = Prediction(id=examples[i].id, answer=answer, raw=raw, scores=scores, ms=ms)
@@ -92,7 +92,7 @@ def _labelled(chances: Sequence[float], shape: Form) -> tuple[str, float, dict[s
 
 @torch.inference_mode()
 def greedy(prompts: Sequence[Sequence[int]], model: Any, tokenizer: Any, most: int) -> list[list[tuple[int, float]]]:
-    """The likeliest token after the other with its probability, up to the end token (which is left away) or `most`."""
+    """The likeliest token after the other with its probability: up to the end token, or one more than `most`."""
     longest = max(map(len, prompts))
     ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
@@ -109,21 +109,20 @@ def greedy(prompts: Sequence[Sequence[int]], model: Any, tokenizer: Any, most: i
         cache, ids = found.past_key_values, tokens[:, None]
         mask = torch.cat([mask, torch.ones_like(ids)], -1)
         for row in sorted(open_):
+            written[row].append((int(tokens[row]), float(chances[row])))
             if int(tokens[row]) == tokenizer.eos_token_id:
                 open_.discard(row)
-            else:
-                written[row].append((int(tokens[row]), float(chances[row])))
         if not open_:
             break
     return written
 
 
-def _written(
-    tokens: Sequence[tuple[int, float]], shape: Form, tokenizer: Any, most: int
-) -> tuple[str, float, dict[str, float]]:
-    text = tokenizer.decode([t for t, _ in tokens], clean_up_tokenization_spaces=False)
-    answer = shape.answer(text) if len(tokens) <= most else None
+def _written(tokens: Sequence[tuple[int, float]], shape: Form, tokenizer: Any) -> tuple[str, float, dict[str, float]]:
+    """The end token's probability counts, as it does in the engine."""
+    ids = [t for t, _ in tokens]
+    text = tokenizer.decode(ids[:-1], clean_up_tokenization_spaces=False)
+    answer = shape.answer(text) if ids[-1] == tokenizer.eos_token_id else None
     if answer is None:
         return "", 0.0, {}
-    texts = tokenizer.batch_decode([[t] for t, _ in tokens])
+    texts = tokenizer.batch_decode([[t] for t in ids])
     return answer, confidence.raw(shape.kind, [(s, p) for s, (_, p) in zip(texts, tokens, strict=True)]), {}

@@ -85,7 +85,7 @@ class ZeroShot:
 
 
 def zeroshot(work: Work, out: Path, tell: Tell) -> Facts:
-    """Predicts cal and test with the plain base."""
+    """Predicts test with the plain base: nothing is chosen for it on cal."""
     if work.weights is None:
         raise Problem("client", f"the weights of {work.recipe.base!r} are not here; fetch them with `lilliput pull`")
     frame = work.frame()
@@ -93,4 +93,4 @@ def zeroshot(work: Work, out: Path, tell: Tell) -> Facts:
         work.weights, work.task, head=frame.head, tail=frame.tail, threads=work.recipe.threads,
         answer_tokens=work.recipe.max_answer_tokens,
     )  # fmt: skip
-    return predict(work, base, "base", ("cal", "test"), tell)
+    return predict(work, base, "base", ("test",), tell)

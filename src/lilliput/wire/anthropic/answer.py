@@ -132,15 +132,18 @@ class Reader(Shell[bytes]):
         return out
 
     def end(self) -> list[Event]:
-        """At the end of the events: raises Problem (upstream_truncated) unless the last one has come."""
+        """At the end of the events: raises Problem (upstream_truncated) unless the message said why it stopped."""
+        out: list[Event] = []
         if not self.done:
-            raise truncated_answer()
-        return []
+            if self._finish is None:
+                raise truncated_answer()
+            self._finished(out)
+        return out
 
     def _end(self, splitter: sse.Splitter, out: list[Event]) -> None:
         for data in splitter.end():
             self._last(data, out)
-        self.end()
+        out += self.end()
 
     # -- a stream ------------------------------------------------------------------------------------------------
 

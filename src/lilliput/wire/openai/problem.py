@@ -63,6 +63,9 @@ _KEY_REFUSED = re.compile(
     r"(?:invalid|incorrect|expired) api[ _]?key|api[ _]?key (?:is )?(?:not valid|invalid|expired)", re.I
 )
 _FLAGGED = re.compile(r"moderation|content_(?:policy|filter)|flagged", re.I)
+_TOO_LONG = re.compile(r"maximum context length|exceeds the available context size", re.I)
+"""How vLLM (github.com/vllm-project/vllm/issues/20409) and llama.cpp's server (github.com/ggml-org/llama.cpp/pull/15780,
+which answered 500 at first) tell that a prompt does not fit; both checked 2026-11-23."""
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]{1,200}?)\s*<", re.I)
 
 _TYPES: dict[Fault, str] = {
@@ -104,6 +107,8 @@ def read_problem(status: int, body: bytes) -> Problem:
         fault, answer = "provider_auth", 502
     elif status == 403 and _FLAGGED.search(f"{code} {kind} {say}"):
         fault, answer = "client", 403
+    if kind == "exceed_context_size_error" or (status == 400 and _TOO_LONG.search(say)):
+        fault, answer, code = "client", 400, "context_length_exceeded"
     return Problem(fault, scrub(say), answer, code=code, param=_word(inner.get("param")), kind=kind)
 
 

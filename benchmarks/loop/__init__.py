@@ -1,0 +1,1 @@
+"""The whole studio on real, public, human-labelled data, held against its bars: `python -m benchmarks.loop`."""
