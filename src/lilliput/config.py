@@ -150,6 +150,9 @@ class LedgerTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     on: bool = False
     """Whether every request is put on record with its cost; budgets, credits and `lilliput usage` need it."""
+    when_down: Literal["refuse", "local"] = "refuse"
+    """While the database cannot answer: `refuse` all, or let keys that were seen before go on with models on this
+    machine that cost nothing. What these answer then is not on record, and a key revoked meanwhile is not noticed."""
 
 
 class ReceiptsTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -259,20 +259,47 @@ def test_a_budget_is_not_spent_where_the_price_is_not_known(tmp_path: Path) -> N
     run(main())
 
 
+class Broken:
+    """A ledger whose database is away."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def hold_now(self, hold: Hold) -> bool:
+        raise faults.problem(sqlite3.OperationalError("disk I/O error"), self.path)
+
+
+def test_this_machine_s_own_models_go_on_without_the_ledger_where_that_is_asked_for(tmp_path: Path) -> None:
+    async def main() -> None:
+        for goes_on, name, price, status in (
+            (True, "lilliput/m", None, 200),
+            (True, "lilliput/m", PRICE, 503),
+            (True, "p/m", Price(input=0, output=0), 503),
+            (False, "lilliput/m", None, 503),
+        ):
+            async with rig() as r:
+                ledger, find = Broken(tmp_path), r.gate.target
+                r.gate.target = lambda id, find=find: structs.replace(find("p/m"), provider=id.partition("/")[0])
+                r.gate.till = Till(
+                    ledger=ledger,  # type: ignore[arg-type]
+                    price=lambda _, it=price: it,  # type: ignore[misc]
+                    clock=time.time,
+                    goes_on=goes_on,
+                )
+                assert (await r.chat(model=name, max_tokens=5)).status == status, name
+                assert len(r.provider.bodies) == (status == 200)
+                assert r.gate.till.holds == 0
+
+    run(main())
+
+
 @pytest.mark.parametrize("path", [CHAT, "/v1/messages"])
 def test_where_the_store_is_stands_in_the_log_alone(
     tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken:
-        def is_unlimited(self, account: str) -> bool:
-            return True
-
-        def hold_now(self, hold: Hold) -> bool:
-            raise faults.problem(sqlite3.OperationalError("disk I/O error"), tmp_path)
-
     async def main() -> None:
         async with rig() as r:
-            r.gate.till = Till(ledger=Broken(), price=lambda _: PRICE, clock=time.time)  # type: ignore[arg-type]
+            r.gate.till = Till(ledger=Broken(tmp_path), price=lambda _: PRICE, clock=time.time)  # type: ignore[arg-type]
             got = await r.ask("POST", path, {"model": "p/m", "messages": [], "max_tokens": 5})
             assert got.status == 503
             assert str(tmp_path) not in got.body.decode()

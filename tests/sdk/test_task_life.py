@@ -20,11 +20,17 @@ from tests.live import Live
 pytestmark = pytest.mark.slow
 
 WORDS = {
-    "billing": ["invoice", "refund", "charge", "card", "payment", "receipt", "vat", "overcharged", "price", "subscription"],
-    "delivery": ["parcel", "courier", "late", "tracking", "address", "box", "shipped", "arrived", "driver", "doorstep"],
-    "account": ["password", "login", "email", "username", "locked", "reset", "profile", "signin", "verification", "avatar"],
+    "billing": ["invoice", "refund", "charge", "card", "payment", "receipt", "vat", "overcharged", "price", "tariff"],
+    "delivery": ["parcel", "courier", "late", "tracking", "address", "box", "shipped", "arrived", "driver", "door"],
+    "account": ["password", "login", "email", "username", "locked", "reset", "profile", "signin", "code", "avatar"],
 }
-FILLER = ["please", "help", "me", "with", "my", "it", "is", "again", "since", "monday", "and", "nobody", "could", "tell", "why", "this", "happened", "to", "us"]
+FILLER = [
+    *("please", "help", "me", "with", "my", "it", "is", "again", "since", "monday"),
+    "nobody",
+    "could",
+    "tell",
+    "why",
+]
 CONFIG = """
 [ledger]
 on = true

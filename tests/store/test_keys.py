@@ -188,6 +188,38 @@ def test_a_key_is_kept_until_the_epoch_moves_or_a_second_passes() -> None:
     ]
 
 
+class Away(FakeStore):
+    """A store that can go away."""
+
+    is_away = False
+
+    def find_key(self, digest: bytes) -> KeyRow | None:
+        if self.is_away:
+            raise Problem("server", "the database cannot be reached", code="store_unreachable")
+        return super().find_key(digest)
+
+
+@pytest.mark.parametrize("trusts_kept", [True, False])
+def test_a_key_in_memory_is_believed_while_the_store_is_away_where_that_is_asked_for(trusts_kept: bool) -> None:
+    store, clock = Away(), Clock()
+    ring = KeyRing(store, PEPPER, clock, trusts_kept=trusts_kept)
+    key, token = asyncio.run(ring.create("a", expires_at=NOW + 3600))
+    _, unseen = asyncio.run(ring.create("b"))
+    assert ring.find(token.reveal()) == key
+    store.is_away = True
+    clock.now += 60 * TRUST_S
+    if trusts_kept:
+        assert ring.find(token.reveal()) == key
+        clock.now += 3600
+        assert ring.find(token.reveal()) is None
+    for unknown in (unseen,) if trusts_kept else (unseen, token):
+        with pytest.raises(Problem, match="reached"):
+            ring.find(unknown.reveal())
+    store.is_away = False
+    asyncio.run(ring.revoke("b"))
+    assert ring.find(unseen.reveal()) is None
+
+
 def test_a_revoked_key_is_refused_at_the_next_call() -> None:
     ring, _, _ = a_ring()
     key, token = asyncio.run(ring.create("k"))

@@ -46,6 +46,7 @@ async def till(
             model=catalogue.model,
             snapshot=f"lilliput {__version__}",
             clock=time.time,
+            goes_on=config.ledger.when_down == "local",
         )
     finally:
         if sweeping is not None:

@@ -107,7 +107,9 @@ async def compose(
     mini = embedded.Mini(place, config)
     stack = contextlib.AsyncExitStack()
     try:
-        ring: KeyRing = await open_ring(opened.store, place.pepper_file)
+        ring: KeyRing = await open_ring(
+            opened.store, place.pepper_file, trusts_kept=config.ledger.on and config.ledger.when_down == "local"
+        )
         mine = await local_key(ring, place.local_key_file)
         ledger = opened.ledger if config.ledger.on else None
         paying = await stack.enter_async_context(till(config, env, ledger, catalogue, counters))

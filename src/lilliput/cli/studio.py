@@ -71,7 +71,7 @@ def run(env: Mapping[str, str], config: Path | None, asked: Ask, as_json: bool) 
         task=found.task,
         recipe=recipe,
         students=place.students,
-        weights=_weights(recipe.base, place),
+        weights=None if recipe.method == "none" else _weights(recipe.base, place),
         ask=_teacher(env, config),
     )
     place.students.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,10 @@ class Till:
         model: Callable[[str], Model | None] = lambda id: None,
         snapshot: str = "",
         clock: Callable[[], float],
+        goes_on: bool = False,
     ) -> None:
+        """With `goes_on` a ledger that is down does not keep this machine's own models from answering for nothing."""
+        self.goes_on = goes_on
         self.limiter, self.ledger = limiter, ledger
         self.holds = self.held_nusd = 0
         """Of requests under way, and what they put aside."""
@@ -89,8 +92,15 @@ class Till:
                 operation=record.operation,
                 model=record.model,
             )
-            if not self.ledger.hold_now(hold):
-                await self.ledger.hold(hold)
+            try:
+                if not self.ledger.hold_now(hold):
+                    await self.ledger.hold(hold)
+            except Problem as problem:
+                is_here = not amount and all(target.provider == LOCAL for target in targets)
+                if not (self.goes_on and is_here and problem.status == 503):
+                    raise
+                log.warning("request %s is not on record: %s", record.request_id.decode(), problem.say)
+                return targets
             record.is_held, record.held_nusd = True, amount
             self.holds += 1
             self.held_nusd += amount

@@ -77,10 +77,14 @@ def allows(key: Key, model_id: str) -> bool:
 
 
 class KeyRing:
-    """Whose token it is, by the keys in `store`; `clock` gives Unix seconds. Made by `open_ring`."""
+    """Whose token it is, by the keys in `store`; `clock` gives Unix seconds. Made by `open_ring`. One that `trusts_kept`
+    goes by the keys in memory while the store cannot answer."""
 
-    def __init__(self, store: Store, pepper: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, pepper: bytes, clock: Callable[[], float] = time.time, *, trusts_kept: bool = False
+    ) -> None:
         self._store = store
+        self._trusts_kept = trusts_kept
         self._pepper = pepper
         self._clock = clock
         self._kept: dict[str, tuple[int, float, Key]] = {}
@@ -96,7 +100,12 @@ class KeyRing:
         if kept is not None and kept[0] == self._store.epoch() and 0 <= now - kept[1] < TRUST_S:
             key = kept[2]
         else:
-            found = self._look(token, now)
+            try:
+                found = self._look(token, now)
+            except Problem:
+                if kept is None or not self._trusts_kept:
+                    raise
+                found = kept[2]
             if found is None:
                 return None
             key = found
@@ -172,7 +181,9 @@ class KeyRing:
         return hmac.digest(self._pepper, token.encode(), "sha256")
 
 
-async def open_ring(store: Store, pepper_file: Path, clock: Callable[[], float] = time.time) -> KeyRing:
+async def open_ring(
+    store: Store, pepper_file: Path, clock: Callable[[], float] = time.time, *, trusts_kept: bool = False
+) -> KeyRing:
     """The ring over `store` with the pepper in `pepper_file`, which a new database gets on its first start.
 
     Raises Problem (server, 503) when the pepper is readable by others, has the wrong length, is missing though the
@@ -195,7 +206,7 @@ async def open_ring(store: Store, pepper_file: Path, clock: Callable[[], float] 
         say = f"the database's keys were made under another pepper than {pepper_file} holds: restore the one that "
         say += "belongs to it, or move the database away and make new keys"
         raise Problem("server", say, code="pepper_other")
-    return KeyRing(store, pepper, clock)
+    return KeyRing(store, pepper, clock, trusts_kept=trusts_kept)
 
 
 class LocalKey(Struct, frozen=True):
