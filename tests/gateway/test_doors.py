@@ -172,8 +172,8 @@ def test_scope_is_the_same_by_every_door(front: str) -> None:
                     continue
                 for headers in carriers(KEY):
                     got = await decide(r if front == "raw" else m, route, path, body, {**more, **headers})
-                    words = ("model_not_allowed", "permission_error", "PERMISSION_DENIED", "metrics_not_allowed")
-                    words = (*words, "tasks_not_allowed")
+                    words = {"model_not_allowed", "permission_error", "PERMISSION_DENIED"}
+                    words |= {"metrics_not_allowed", "tasks_not_allowed"}
                     assert got in {(403, word) for word in words}, (path, headers)
             assert r.provider.bodies == []
 

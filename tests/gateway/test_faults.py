@@ -338,7 +338,11 @@ def test_a_second_try_that_works_is_all_the_caller_sees(stream: bool) -> None:
             assert b"boom" not in answer.body
             assert r.counted("lilliput_requests_total") == r.counted("lilliput_requests_total", outcome="ok") == 1
             assert r.counted("lilliput_tokens_total", kind="input") == 3
-            assert r.counted("lilliput_upstream_calls_total", outcome="provider") == r.counted("lilliput_retries_total") == 1
+            assert (
+                r.counted("lilliput_upstream_calls_total", outcome="provider")
+                == r.counted("lilliput_retries_total")
+                == 1
+            )
 
     run(main())
 

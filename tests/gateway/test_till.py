@@ -8,6 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +126,21 @@ def test_what_was_put_aside_is_back_before_its_caller_knows_of_the_failure(tmp_p
     looks: list[Look] = []
 
     class Receipts:
+        def __init__(self, till: Till) -> None:
+            self.till = till
+
         def open(self, visit: Visit, op: Operation, record: Record) -> Look:
-            assert r.gate.till is not None
-            looks.append(Look(visit, r.gate.till))
+            looks.append(Look(visit, self.till))
             return looks[0]
 
     async def main() -> None:
-        nonlocal r
         async with shop(tmp_path, answering(STREAM_HEAD + framed(*STREAM[:3])) if stream else DOWN) as (r, _):
-            r.gate.receipts = Receipts()
+            assert r.gate.till is not None
+            r.gate.receipts = Receipts(r.gate.till)
             await r.chat(stream=stream, max_tokens=5)
             (look,) = looks
             assert (look.holds[-1], max(look.holds)) == (0, int(stream))
 
-    r: Rig
     run(main())
 
 
@@ -247,12 +249,12 @@ def test_failing_over_to_a_dearer_place_never_passes_the_budget(tmp_path: Path) 
 
 def test_a_budget_is_not_spent_where_the_price_is_not_known(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two_prices(tmp_path, 10_000_000, p=PRICE) as (r, other, ledger):
+        async with two_prices(tmp_path, 10_000_000, p=PRICE) as (r, other, _):
             assert (await r.chat(model="careful", max_tokens=50)).status == 502
             assert other.provider.bodies == []
-        async with two_prices(tmp_path / "unlimited", 0, p=PRICE) as (r, other, ledger):
+        async with two_prices(tmp_path / "unlimited", 0, p=PRICE) as (r, _, _):
             assert (await r.chat(model="careful", max_tokens=50)).status == 200
-        async with two_prices(tmp_path / "dear", 10_000_000, q=DEAR) as (r, other, ledger):
+        async with two_prices(tmp_path / "dear", 10_000_000, q=DEAR) as (r, _, _):
             assert (await r.chat(model="careful", max_tokens=50)).status == 200
             assert r.provider.bodies == []
 
@@ -279,7 +281,8 @@ def test_this_machine_s_own_models_go_on_without_the_ledger_where_that_is_asked_
         ):
             async with rig() as r:
                 ledger, find = Broken(tmp_path), r.gate.target
-                r.gate.target = lambda id, find=find: structs.replace(find("p/m"), provider=id.partition("/")[0])
+                there = structs.replace(find("p/m"), provider=name.partition("/")[0])
+                r.gate.target = partial(lambda it, _: it, there)
                 r.gate.till = Till(
                     ledger=ledger,  # type: ignore[arg-type]
                     price=lambda _, it=price: it,  # type: ignore[misc]

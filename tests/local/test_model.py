@@ -25,6 +25,11 @@ SCHEMA = (
     b'{"type":"object","required":["new","floor","kind"],"properties":{"new":{"type":"boolean"},'
     b'"floor":{"type":"integer"},"kind":{"enum":["house","a|b\\\\"]}}}'
 )
+DEEP = (
+    b'{"type":"object","required":["new","marks"],"properties":{"new":{"type":"boolean"},"marks":{"type":"array",'
+    b'"minItems":2,"maxItems":3,"items":{"enum":["a\\"b","c\\\\",null]}},"at":{"type":"object","properties":{'
+    b'"floor":{"type":["integer","null"]},"share":{"type":"number"}}}}}'
+)
 
 
 def adapter(path: Path, weights: Path, scale: float) -> Path:
@@ -90,6 +95,23 @@ def test_what_is_written_keeps_to_the_grammar(smollm: Path) -> None:
         assert list(value) == ["new", "floor", "kind"]
         assert value["kind"] in ("house", "a|b\\")
         assert 0.0 < guess.confidence < 1.0
+
+
+def test_the_base_alone_writes_json_without_white_space(smollm: Path) -> None:
+    async def read() -> None:
+        base = ZeroShot(smollm, Task(name="t", teacher="x", kind="extract", schema=Raw(DEEP)), threads=2)
+        try:
+            await base.start()
+            for text in TEXTS[:2]:
+                value = json.loads((await base.read(text)).answer)
+                assert list(value) in (["new", "marks"], ["new", "marks", "at"])
+                assert 2 <= len(value["marks"]) <= 3
+                assert set(value["marks"]) <= {'a"b', "c\\", None}
+                assert set(value.get("at", {})) <= {"floor", "share"}
+        finally:
+            await base.stop()
+
+    asyncio.run(read())
 
 
 @pytest.mark.parametrize("labels", [LABELS[:4], ("new york one", "new york two")])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,13 +59,16 @@ async def _sqlite(where: str, clock: Callable[[], float]) -> AsyncIterator[Journ
 @asynccontextmanager
 async def _postgres(where: str, clock: Callable[[], float]) -> AsyncIterator[JournalLedger]:
     store = await open_postgres(where)
-    folder = Path(tempfile.gettempdir()) / f"lilliput-journals-{sha256(where.encode()).hexdigest()[:16]}"
-    ledger = JournalLedger(PostgresBooks(store.pool, clock=clock), folder, clock=clock, steady=clock)
+    ledger = JournalLedger(PostgresBooks(store.pool, clock=clock), _journals(where), clock=clock, steady=clock)
     try:
         yield ledger
     finally:
         await ledger.close()
         await store.close()
+
+
+def _journals(where: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"lilliput-journals-{sha256(where.encode()).hexdigest()[:16]}"
 
 
 Open = Callable[[str, Callable[[], float]], AbstractAsyncContextManager[JournalLedger]]
@@ -76,7 +80,10 @@ def empty(store: str) -> Iterator[str]:
     """Where an empty database of this kind is, for a while."""
     if store == "postgres":
         with place() as url:
-            yield url
+            try:
+                yield url
+            finally:
+                shutil.rmtree(_journals(url), ignore_errors=True)
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield f"{folder}/lilliput.db"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tests.local.real import weights_path
 from tests.studio import made_models
 
+from lilliput.loop import confidence
 from lilliput.neutral import Problem
 from lilliput.studio import base, torch_predict, training
 from lilliput.studio.distil import distil
@@ -105,9 +106,10 @@ def test_a_text_is_written_back(tmp_path: Path) -> None:
     answer = [*tokenizer(" sun sun big").input_ids, 0]
     chances = model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1].softmax(-1)
     [row] = torch_predict.greedy([ids], model, tokenizer, 6)
-    assert [t for t, _ in row] == answer[:-1]
+    assert [t for t, _ in row] == answer
     wanted = [float(c[t]) for c, t in zip(chances, answer, strict=True)]
-    assert [p for _, p in row] == pytest.approx(wanted[:-1], rel=1e-3)
+    assert [p for _, p in row] == pytest.approx(wanted, rel=1e-3)
+    assert found[2].raw == pytest.approx(confidence.raw("text", [("", p) for p in wanted]), rel=1e-2)
     assert (long.answer, long.raw) == ("", 0.0)
 
 

@@ -32,6 +32,12 @@ def made(tmp_path: Path) -> Path:
     return made_gguf.weights(tmp_path / "base")
 
 
+def told(reader: gguf.GGUFReader, name: str) -> Any:
+    field = reader.get_field(name)
+    assert field is not None
+    return field.contents()
+
+
 def test_a_model_comes_back_as_it_went(made: Path, tmp_path: Path) -> None:
     model, spelled = base.load(made.parent / "hf")
     again, theirs = base.load(made, cache=tmp_path / "cache")
@@ -103,8 +109,8 @@ def test_an_adapter_adds_what_it_added(made: Path, tmp_path: Path, rslora: bool)
     base.save(adapted.merge_and_unload(), spelled, tmp_path / "merged")
     export.model(tmp_path / "merged", made, "F16", tmp_path / "merged.gguf")
     parts = gguf.GGUFReader(tmp_path / "lora.gguf")
-    assert parts.get_field("general.type").contents() == "adapter"
-    scale = parts.get_field("adapter.lora.alpha").contents() / 4
+    assert told(parts, "general.type") == "adapter"
+    scale = told(parts, "adapter.lora.alpha") / 4
     delta = {t.name: np.array(t.data) for t in parts.tensors}
     merged = {t.name: np.float32(t.data) for t in gguf.GGUFReader(tmp_path / "merged.gguf").tensors}
     for tensor in gguf.GGUFReader(made).tensors:
@@ -131,10 +137,11 @@ def test_refused(made: Path, tmp_path: Path) -> None:
     ]:
         with pytest.raises(Problem, match=re.escape(say)):
             export.model(folder, source, form, tmp_path / "x.gguf")
-    for fields, say in [
+    odd: list[tuple[dict[str, Any], str]] = [
         ({"model_type": "gemma"}, "of the build 'gemma'"),
         ({"model_type": "llama", "hidden_size": 64}, "has hidden_size 64 and its base's GGUF 32"),
-    ]:
+    ]
+    for fields, say in odd:
         changed(folder, **fields)
         with pytest.raises(Problem, match=say):
             export.model(folder, made, "F16", tmp_path / "x.gguf")

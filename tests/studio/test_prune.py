@@ -25,7 +25,7 @@ def trained(root: Path, **recipe: Any) -> Work:
     """A student of five layers, which learned."""
     work = made_models.work(root, made_models.colours(), keep_layers=3, steps=40, rate=0.03, batch=8, **recipe)
     spelled = made_models.tokenizer()
-    base.save(made_models.llama(len(spelled), 5), spelled, work.weights)
+    base.save(made_models.llama(len(spelled), 5), spelled, root / "base")
     for split in ("cal", "test"):
         write(root / "collect" / f"{split}.jsonl", made_models.colours(1))
     distil(work, work.of("distil"), quiet)
@@ -55,7 +55,7 @@ def test_a_pruned_student_is_healed_and_answers(method: str, tmp_path: Path) -> 
     ids = torch.tensor([spelled("red sun\n=").input_ids])
     with torch.no_grad():
         wanted, got = model(ids).logits, again(ids).logits
-    assert float((wanted - got).abs().max()) < 4e-3 * float(wanted.abs().max())
+    assert float((wanted - got).abs().max()) < 3e-2 * float(wanted.abs().max())
 
 
 def test_what_a_layer_does() -> None:

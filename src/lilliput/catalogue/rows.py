@@ -43,8 +43,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One endpoint that serves models: a row of `providers.toml`, or a user's own.
 
     `base` ends where the dialect's own path begins; `${NAME}` in it and in a header's value stands for an environment
-    variable. `key_env` names the variable that holds the key, `more_key_envs` those of further keys. `keyless` rows answer without one, and are offered once
-    the user names them in the configuration. `also` names further dialects of the same base. `docs` is the page the
+    variable. `key_env` names the variable that holds the key, `more_key_envs` those of further keys. `keyless` rows
+    answer without one, and are offered once the user names them in the configuration. `also` names further dialects of the same base. `docs` is the page the
     row was checked against on `checked`.
     """
 

@@ -7,20 +7,16 @@ scripted, and says so: a server on this machine that answers with the label a hu
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,8 @@ from msgspec import Struct
 
 from lilliput import config as configuration
 from lilliput.cli.calls import Caller, Reply
+from lilliput.cli.demo_gateway import Gateway, free_port
+from lilliput.cli.demo_gateway import teacher as scripted
 from lilliput.cli.output import one_line, show_json, show_table
 from lilliput.cli.pull import progress
 from lilliput.cli.studio import facts_in_short, needs_extra
@@ -46,11 +44,10 @@ ASK = "Which topic is this news item about?\n\n{}\n\nAnswer with the topic alone
 PAUSE_S = 0.15
 PRICE = {"input": 2.5, "output": 10.0}
 """Dollars for a million tokens, as a large hosted model might cost."""
-RECIPE = ("steps=40", "batch=16", "layers=4", "max_text_tokens=80", "shares=0.5,0.25,0.25")
+RECIPE = ("steps=30", "batch=16", "layers=4", "max_text_tokens=80", "shares=0.55,0.25,0.2")
 CONSENT = "Public news of 1987; this demonstration may learn from the calls that it makes itself."
-START_S, STOP_S, WAIT_S = 60.0, 10.0, 30.0
+WAIT_S = 30.0
 AT_ONCE = 8
-_COMMAND = (sys.executable, "-m", "lilliput.cli.main")
 
 
 class Item(Struct, frozen=True):
@@ -125,76 +122,17 @@ class _Show:
             show_json(found, sys.stdout)
 
 
-class _Gateway:
-    """Our gateway as a process, and the commands of its home."""
-
-    def __init__(self, home: Path, port: int) -> None:
-        self._env = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH", "LANG") if name in os.environ}
-        self._env["LILLIPUT_HOME"] = str(home)
-        self.base, self._log = f"http://127.0.0.1:{port}/v1", home / "printed"
-
-    def __enter__(self) -> _Gateway:
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen([*_COMMAND, "serve"], env=self._env, stdout=log, stderr=log)
-        until = time.monotonic() + START_S
-        while b"ready" not in self._log.read_bytes():
-            if self._process.poll() is not None or time.monotonic() > until:
-                self.__exit__()
-                raise Problem("server", f"the gateway did not start: {self._log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.05)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def tell(self, show: _Show, *words: str) -> Any:
-        """A command's JSON; the command is shown as it would be typed."""
-        show.line("$ lilliput " + " ".join(f'"{w}"' if " " in w else w for w in words))
-        return self.ask(*words)
-
-    def ask(self, *words: str) -> Any:
-        done = subprocess.run([*_COMMAND, *words, "--json"], env=self._env, capture_output=True, check=False)
-        if done.returncode:
-            raise Problem("server", f"`lilliput {words[0]} {words[1]}`: {done.stderr.decode(errors='replace')[-1000:]}")
-        return msgspec.json.decode(done.stdout)
-
-    def follow(self, show: _Show, *words: str) -> Iterator[dict[str, Any]]:
-        """The JSON lines of a command as it prints them."""
-        show.line("$ lilliput " + " ".join(words))
-        with subprocess.Popen(
-            [*_COMMAND, *words, "--json"], env=self._env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        ) as running:
-            try:
-                assert running.stdout is not None
-                assert running.stderr is not None
-                said: deque[bytes] = deque(maxlen=20)
-                reader = threading.Thread(target=said.extend, args=(running.stderr,), daemon=True)
-                reader.start()
-                for line in running.stdout:
-                    yield msgspec.json.decode(line)
-                reader.join(STOP_S)
-                if running.wait() not in (0, 1) or (running.returncode and any(b"error:" in line for line in said)):
-                    raise Problem("server", b"".join(said).decode(errors="replace")[-1000:])
-            finally:
-                running.terminate()
-
-
 def _told(
     stack: contextlib.ExitStack, show: _Show, place: Home, folder: Path, news: Sequence[Item], began: float
 ) -> dict[str, Any]:
     learned, rest = news[:CAPTURED], news[CAPTURED:]
     shadowed, fresh = rest[:SHADOWED], rest[SHADOWED : SHADOWED + FRESH]
     show.title("a gateway, and a teacher behind it")
-    teacher = stack.enter_context(_teacher({ASK.format(i.text): i.topic for i in news}))
-    port = _free_port()
-    (folder / "config.toml").write_text(_config(port, teacher))
+    teacher_port = stack.enter_context(scripted({ASK.format(i.text): i.topic for i in news}, PAUSE_S))
+    port = free_port()
+    (folder / "config.toml").write_text(_config(port, teacher_port))
     (folder / "weights").symlink_to(place.weights.absolute())
-    gateway = stack.enter_context(_Gateway(folder, port))
+    gateway = stack.enter_context(Gateway(folder, port))
     show.line(
         f"{gateway.base}, model {TEACHER}: a script that answers with the human's label after {PAUSE_S * 1e3:.0f}"
     )
@@ -205,12 +143,12 @@ def _told(
 
     show.title("a task, captured with consent")
     topics = ",".join(sorted({i.topic for i in news}))
-    key = gateway.tell(show, "key", "create", "--name", "app")["key"]
+    key = gateway.tell(show.line, "key", "create", "--name", "app")["key"]
     gateway.tell(
-        show, "task", "create", TASK, "--teacher", TEACHER, "--kind", "label", "--labels", topics,
+        show.line, "task", "create", TASK, "--teacher", TEACHER, "--kind", "label", "--labels", topics,
         "--audit-share", "0.1",
     )  # fmt: skip
-    gateway.tell(show, "task", "capture", TASK, "--key", "app", "--consent", CONSENT, "--terms", "allowed")
+    gateway.tell(show.line, "task", "capture", TASK, "--key", "app", "--consent", CONSENT, "--terms", "allowed")
 
     show.title(f'{len(learned)} calls, as any OpenAI client makes them: model "task/{TASK}"')
     _until(lambda: _route(_one(gateway.base, key, news[-1]))[1] == "capturing", "the task does not capture")
@@ -220,7 +158,7 @@ def _told(
 
     show.title("the studio makes a student of them")
     end: dict[str, Any] = {}
-    for line in gateway.follow(show, "studio", "run", TASK, *(w for s in RECIPE for w in ("--set", s))):
+    for line in gateway.follow(show.line, "studio", "run", TASK, *(w for s in RECIPE for w in ("--set", s))):
         if "facts" in line:
             show.done(line["stage"], line.get("seconds", 0.0), facts_in_short(line["facts"]))
         elif line.get("object") == "studio.run":
@@ -232,7 +170,7 @@ def _told(
     if not end["student"]:
         show.line(f"no student passes, so the teacher goes on alone. {end['why']}")
         return {**result, "seconds": round(time.monotonic() - began, 1)}
-    show.line(f"published: {end['student']} ({end['chosen']}), the cheapest that passes")
+    show.line(f"published: {end['student']} ({end['chosen']}), the cheapest that serves about the most")
 
     show.title(f"shadow: it answers {len(shadowed)} calls in silence")
     _until(lambda: gateway.ask("task", "show", TASK)["state"] == "shadow", "the task is not in shadow")
@@ -243,7 +181,7 @@ def _told(
     show.line(f"it agrees with the teacher in {seen['share']:.1%} of {seen['items']}, sure or not")
 
     show.title("live: it answers where it is sure")
-    gateway.tell(show, "task", "promote", TASK, end["student"], "--live")
+    gateway.tell(show.line, "task", "promote", TASK, end["student"], "--live")
     _until(lambda: _route(_one(gateway.base, key, shadowed[0]))[1] != "shadow", "the task is not live")
     earlier = gateway.ask("task", "savings", TASK)
     replies = _calls(gateway.base, key, fresh)
@@ -251,7 +189,7 @@ def _told(
     mine = [(r, i) for r, i, who in zip(replies, fresh, by, strict=True) if who == "student"]
     theirs = [r for r, who in zip(replies, by, strict=True) if who != "student"]
     time.sleep(1.0)  # audits end beside the last calls
-    saved = gateway.tell(show, "task", "savings", TASK)
+    saved = gateway.tell(show.line, "task", "savings", TASK)
     bound = msgspec.json.decode((folder / "students" / end["student"] / "student.json").read_bytes())["threshold"]
     right = sum(r.text == i.topic for r, i in mine)
     result |= {
@@ -350,7 +288,7 @@ def _route(reply: Reply) -> tuple[str, str]:
     return parts.get("by", "teacher"), parts.get("why", "")
 
 
-def _warm(gateway: _Gateway, key: str, item: Item) -> None:
+def _warm(gateway: Gateway, key: str, item: Item) -> None:
     """Calls until the gateway has started the student."""
 
     def compared() -> bool:
@@ -372,56 +310,6 @@ def _median(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 2] if values else 0.0
 
 
-# -- the teacher
-
-
-@contextlib.contextmanager
-def _teacher(answers: Mapping[str, str]) -> Iterator[int]:
-    """A scripted model on a port of its own: what a human answered, after a pause."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            asked = msgspec.json.decode(self.rfile.read(int(self.headers["content-length"])))
-            text = asked["messages"][-1]["content"]
-            answer = answers.get(text, "unknown")
-            time.sleep(PAUSE_S)
-            tokens = {"prompt_tokens": len(text) // 4, "completion_tokens": 2, "total_tokens": len(text) // 4 + 2}
-            body = msgspec.json.encode(
-                {
-                    "id": "scripted",
-                    "object": "chat.completion",
-                    "created": 0,
-                    "model": "scripted",
-                    "choices": [
-                        {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
-                    ],
-                    "usage": tokens,
-                }
-            )
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def _config(port: int, teacher: int) -> str:
     price = ", ".join(f"{name} = {usd}" for name, usd in PRICE.items())
     return f"""[server]
@@ -439,9 +327,3 @@ allow_private = true
 [models."{TEACHER}"]
 price = {{ {price} }}
 """
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -176,9 +176,7 @@ class Chat(Struct, frozen=True, eq=False, dict=True):
         id = _PREFIXES.get(self.dialect, "") + visit.request_id.decode().removeprefix("req_")
         return id, int(gate.clock())
 
-    async def _reply(
-        self, gate: gates.Gate, visit: Visit, record: Record, ask: Ask, r: Request, reply: Reply
-    ) -> None:
+    async def _reply(self, gate: gates.Gate, visit: Visit, record: Record, ask: Ask, r: Request, reply: Reply) -> None:
         body = self.client.write_reply(reply, r, *self._named(gate, visit))
         await _close(gate, record, ask, body)
         body = relay.priced(record, cost.whole, body)

@@ -229,8 +229,14 @@ class Turn(Witness):
         record.served_by, record.tries, record.task = self.served_by, 0, b""
         about = (PREFIX.encode(), self.task.name.encode(), slot.student.id[:8].encode(), guess.confidence, why)
         record.route = b"%b%b; by=student; student=%b; confidence=%.3f; why=%b" % about
-        usage = Usage(input=guess.tokens[0], output=guess.tokens[1])
+        read, wrote = guess.tokens if guess.tokens[0] else (estimated(self.text or ""), estimated(self.answer))
+        usage = Usage(input=read, output=wrote)
         await op.give(gate, visit, record, self.ask, events(self.served_by, self.answer, usage), usage)
+
+
+def estimated(text: str) -> int:
+    """Tokens of what a student read or wrote that counts none: a baseline's calls would seem to have saved nothing."""
+    return -(-len(text.encode()) // BYTES_A_TOKEN)
 
 
 def events(model: str, answer: str, usage: Usage) -> Sequence[Event]:

@@ -13,7 +13,7 @@ from typing import Any
 ASIDE = {"title", "description", "default", "examples", "$schema", "$id", "$comment"}
 """Keywords that allow and forbid nothing."""
 PLAIN = {
-    "string": r'"\"" ([^"\\\x00-\x1f\x7f] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}))* "\""',
+    "string": r'"\"" ([^"\\\x00-\x1f] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4}))* "\""',
     "integer": '"-"? ("0" | [1-9] [0-9]{0,14})',
     "number": '"-"? ("0" | [1-9] [0-9]{0,14}) ("." [0-9]{1,9})?',
     "boolean": '"true" | "false"',

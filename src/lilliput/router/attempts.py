@@ -30,7 +30,7 @@ _HOPELESS = frozenset({"egress_refused", "self_call", "bad_base", "bad_header"})
 
 class Step(Struct, frozen=True):
     """Send to `target` after `wait_s` seconds; `number` counts from 1 over the whole request. One that `is_early` is
-    only waited for: the retry budget is spent, and the same problem is to be sent again. `is_again`: it was the last one
+    only waited for: the retry budget is spent, and the same problem is to be sent again. `is_again`: it was the last
     that was asked, too."""
 
     target: Target

@@ -77,8 +77,8 @@ def allows(key: Key, model_id: str) -> bool:
 
 
 class KeyRing:
-    """Whose token it is, by the keys in `store`; `clock` gives Unix seconds. Made by `open_ring`. One that `trusts_kept`
-    goes by the keys in memory while the store cannot answer."""
+    """Whose token it is, by the keys in `store`; `clock` gives Unix seconds. Made by `open_ring`. One that
+    `trusts_kept` goes by the keys in memory while the store cannot answer."""
 
     def __init__(
         self, store: Store, pepper: bytes, clock: Callable[[], float] = time.time, *, trusts_kept: bool = False

@@ -1,7 +1,7 @@
 """The base as it comes, told the task in words: what every student is compared with. Writes `predict/base.SPLIT.jsonl`.
 
 It is asked as its makers meant it to be, by its own chat template. A label is its name's first token, or a letter
-where two names begin alike; an extraction is held to the task's own schema by the engine.
+where two names begin alike; an extraction is JSON, held to the task's schema.
 """
 
 from __future__ import annotations
