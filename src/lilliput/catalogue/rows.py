@@ -44,8 +44,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `base` ends where the dialect's own path begins; `${NAME}` in it and in a header's value stands for an environment
     variable. `key_env` names the variable that holds the key, `more_key_envs` those of further keys. `keyless` rows
-    answer without one, and are offered once the user names them in the configuration. `also` names further dialects of the same base. `docs` is the page the
-    row was checked against on `checked`.
+    answer without one, and are offered once the user names them in the configuration. `also` names further dialects
+    of the same base. `docs` is the page the row was checked against on `checked`.
     """
 
     title: str

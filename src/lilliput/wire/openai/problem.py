@@ -65,7 +65,8 @@ _KEY_REFUSED = re.compile(
 _FLAGGED = re.compile(r"moderation|content_(?:policy|filter)|flagged", re.I)
 _TOO_LONG = re.compile(r"maximum context length|exceeds the available context size", re.I)
 """How vLLM (github.com/vllm-project/vllm/issues/20409) and llama.cpp's server
-(github.com/ggml-org/llama.cpp/pull/15780, which answered 500 at first) tell that a prompt does not fit; both checked 2026-11-23."""
+(github.com/ggml-org/llama.cpp/pull/15780, which answered 500 at first) tell that a prompt does not
+fit; both checked 2026-11-23."""
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]{1,200}?)\s*<", re.I)
 
 _TYPES: dict[Fault, str] = {
