@@ -6,7 +6,7 @@ STUDIO := .venv/.studio
 
 CLIENTS := .venv-clients/latest/.ready .venv-clients/openai2/.ready
 
-.PHONY: setup serve test test-clients check bench conformance chaos storm hold loop soak prices providers clean
+.PHONY: setup serve test test-long test-clients check bench conformance chaos storm hold loop soak prices providers clean
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -21,8 +21,11 @@ $(STUDIO): $(READY)
 serve: setup        ## start the gateway on 127.0.0.1:1726 (first run fetches the default weights)
 	$(BIN)/lilliput serve $(ARGS)
 
-test: $(STUDIO)     ## every test but those of other people's clients
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
+test: $(STUDIO)     ## every test but those of other people's clients and the few that take minutes each
+	$(BIN)/python -m pytest -m 'not long' -n 2 --dist loadfile --ignore=tests/clients $(ARGS)
+
+test-long: $(STUDIO) ## those: the whole demonstration, with a model trained
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 test-clients: setup $(CLIENTS)  ## other people's SDKs and frameworks, Python and Node, against a running gateway
 	$(BIN)/python -m pytest tests/clients $(ARGS)
@@ -36,7 +39,7 @@ check: $(STUDIO)    ## the gate before a commit: format, lint, types, house rule
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow' -n 2 --ignore=tests/clients $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not long' -n 2 --ignore=tests/clients $(ARGS)
 
 bench: setup        ## the quick benchmark: gateway, nginx and direct side by side, under 3 minutes
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -28,7 +28,7 @@ def home(root: Path) -> dict[str, str]:
     return environment(root, {**os.environ, "TMPDIR": str(root / "tmp"), "LILLIPUT_HOME": str(root)})
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_calls_become_a_student_that_answers_calls(tmp_path: Path) -> None:
     env = home(tmp_path)
     done = subprocess.run([*START[:1], *START[3:], "demo", "loop", "--json"], env=env, capture_output=True, text=True)
