@@ -12,9 +12,9 @@ from lilliput.tasks import Kind
 CASES: list[tuple[str, Kind, list[tuple[str, float]], float]] = [
     ("a label's probability", "label", [(" A", 0.8)], 0.8),
     ("nothing written", "extract", [], 0.0),
-    ("a doubtful value", "extract", [("|", 0.9), ("a", 0.8), (" Main", 0.5), ("", 0.7)], 0.5),
-    ("a field that may be another", "extract", [("|", 0.9), ("a", 0.4), (" Main", 0.5), ("", 0.7)], 0.4),
-    ("an end that may be none", "extract", [("|", 0.9), ("a", 0.8), (" Main", 0.5), ("", 0.3)], 0.3),
+    ("a doubtful value", "extract", [("|", 0.9), ("a", 0.8), (" Main", 0.5), ("", 0.7)], 0.252),
+    ("a field that may be another", "extract", [("|", 0.9), ("a", 0.4), (" Main", 0.5), ("", 0.7)], 0.126),
+    ("an end that may be none", "extract", [("|", 0.9), ("a", 0.8), (" Main", 0.5), ("", 0.3)], 0.108),
     ("a text of one doubt", "text", [("a", 1.0), ("b", 0.25)], 0.5 * 0.5),
     ("a long text of the same doubt", "text", [("a", 0.25)] * 50, 0.25 * 0.5),
     ("no probability is above one", "label", [(" A", 1.0000002)], 1.0),
