@@ -29,7 +29,7 @@ def load(weights: Path, seed: int = 0, *, cache: Path | None = None) -> tuple[An
     beside it). Raises Problem where the file is none that transformers can read, and OSError.
     """
     torch.manual_seed(seed)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     folder = weights if weights.is_dir() else unpacked(weights, cache)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -63,7 +63,7 @@ def unpacked(weights: Path, cache: Path | None = None) -> Path:
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """`model.safetensors`, `config.json` and the tokenizer's files."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     # transformers refuses to save a model that still knows that it came from a GGUF.
     for owner, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
         if hasattr(owner, name):

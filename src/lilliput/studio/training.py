@@ -155,7 +155,7 @@ def fit(
             with precision(where, bf16):
                 logits = head(learner.states(portion)[spot.mask])
             each = loss(logits, spot, items) / total
-            each.backward()  # type: ignore[no-untyped-call]
+            each.backward()
             seen += each.detach()
         _share(among, parameters, seen)
         nn.utils.clip_grad_norm_(parameters.values(), CLIP)
