@@ -166,7 +166,7 @@ def test_an_idle_connection_holds_no_body() -> None:
             writer.write(ask(user="u" * 100_000))
             assert (await read_one(reader)).status == 200
             gc.collect()
-            assert [len(v.body) for v in gc.get_objects() if isinstance(v, Visit) and v.body] == []
+            assert [len(v.body) for v in gc.get_objects() if type(v) is Visit and v.body] == []
             writer.close()
 
     run(main())
