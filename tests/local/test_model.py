@@ -75,7 +75,7 @@ def test_what_is_told_of_labels_is_the_models_own(smollm: Path, tmp_path: Path) 
         with torch.inference_mode():
             logits = model(torch.tensor([ids])).logits[0, -1, [c[0] for c in codes]].float()
         # The engine rounds activations to 8 bits.
-        assert [guess.scores[label] for label in LABELS] == pytest.approx(logits.softmax(-1).tolist(), abs=0.03)
+        assert [guess.scores[label] for label in LABELS] == pytest.approx(logits.softmax(-1).tolist(), abs=0.05)
         assert sum(guess.scores.values()) == pytest.approx(1.0, abs=1e-4)
 
     nothing = adapter(tmp_path / "zero.gguf", smollm, 0.0)

@@ -233,6 +233,7 @@ def test_too_long_a_prompt_has_its_own_code() -> None:
     [
         (b"", "upstream_truncated"),
         (sse(START), "upstream_truncated"),
+        (sse(START, delta(0, "text_delta", text="a"), ended()), "upstream_truncated"),
         (sse(START, ended(), STOP)[:-4], "upstream_truncated"),
         (sse(START) + b"data: {nonsense}\n\n", "upstream_invalid"),
         (sse(START, delta(0, "input_json_delta", partial_json="{")), "upstream_invalid"),

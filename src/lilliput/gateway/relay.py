@@ -55,11 +55,9 @@ async def passing(
 
     feed = watch.feed
     try:
-        cut = await _poured(answer, lambda chunk: give(feed(chunk)))
+        await answer.pour(lambda chunk: give(feed(chunk)))
         if not watch.done and watch.trouble is None:
             end = watch.end()
-            if cut is not None and watch.trouble is not None:
-                raise cut
             slow = give(end)
             if slow is not None:
                 await slow
@@ -104,10 +102,8 @@ class Translated:
         """Relays to the end; raises the Problem that cut it short. True when only a formal end is left to be read."""
         visit, reader = self.visit, self.reader
         visit.last_word = self.writer.problem
-        cut = await _poured(self.answer, self.take)
+        await self.answer.pour(self.take)
         slow = self.take(b"") if self.trouble is None else None
-        if cut is not None and self.trouble is not None:
-            raise cut
         if slow is not None:
             await slow
         if self.trouble is not None:
@@ -171,18 +167,6 @@ def priced(record: Record, tell: Callable[[bytes, str], bytes], data: bytes) -> 
     priced = tell(data, dollars(record.cost_nusd))
     record.told_cost = priced != data
     return priced
-
-
-async def _poured(answer: Answer, take: Callable[[bytes], Awaitable[None] | None]) -> Problem | None:
-    """Pours all of the answer; gives what the connection was lost by, if it was: the answer may be whole all the
-    same."""
-    try:
-        await answer.pour(take)
-    except Problem as problem:
-        if problem is not answer.problem:
-            raise
-        return problem
-    return None
 
 
 def _unasked(answer: Answer) -> Problem | None:

@@ -132,18 +132,15 @@ class Reader(Shell[bytes]):
         return out
 
     def end(self) -> list[Event]:
-        """At the end of the events: raises Problem (upstream_truncated) unless the message said why it stopped."""
-        out: list[Event] = []
+        """At the end of the events: raises Problem (upstream_truncated) unless the last one has come."""
         if not self.done:
-            if self._finish is None:
-                raise truncated_answer()
-            self._finished(out)
-        return out
+            raise truncated_answer()
+        return []
 
     def _end(self, splitter: sse.Splitter, out: list[Event]) -> None:
         for data in splitter.end():
             self._last(data, out)
-        out += self.end()
+        self.end()
 
     # -- a stream ------------------------------------------------------------------------------------------------
 

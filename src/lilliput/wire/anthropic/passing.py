@@ -15,7 +15,6 @@ from lilliput.wire.port import Asked
 
 _NONE = Raw()
 _NULL = (b"", b"null")
-_STOP = b'{"type":"message_stop"}'
 
 
 class _Message(Struct, gc=False):
@@ -34,14 +33,6 @@ class _Event(Struct, gc=False):
     error: Raw = _NONE
 
 
-class _Reason(Struct, gc=False):
-    stop_reason: str | None = None
-
-
-class _Last(Struct, gc=False):
-    delta: _Reason | None = None
-
-
 class _Whole(Struct, gc=False):
     content: list[Raw] | None = None
     usage: Raw = _NONE
@@ -50,7 +41,6 @@ class _Whole(Struct, gc=False):
 
 
 _event = msgspec.json.Decoder(_Event).decode
-_last = msgspec.json.Decoder(_Last).decode
 _whole = msgspec.json.Decoder(_Whole).decode
 
 
@@ -65,15 +55,14 @@ def watch(asked: Asked) -> Watch:
 
 
 class Watch:
-    """One streamed answer: see `port.Watch`. What opens a block of text or thinking is no output yet; a stop reason
-    proves that the answer is whole."""
+    """One streamed answer: see `port.Watch`. What opens a block of text or thinking is no output yet."""
 
     def __init__(self) -> None:
         self.started = self.done = False
         self.trouble: Problem | None = None
         self._splitter = sse.Splitter()
         self._held: list[bytes] = []
-        self._came = self._is_over = False
+        self._came = False
         self._usages: list[bytes] = []
 
     @property
@@ -106,9 +95,7 @@ class Watch:
             if self._splitter.rest:
                 out = self.feed(b"\n\n")
             if self.trouble is not None and self.trouble.code == "upstream_invalid":
-                self.trouble = None if self._is_over else truncated_answer()
-            if self._is_over and not self.done and self.trouble is None:
-                out += self.feed(sse.event(_STOP))
+                self.trouble = truncated_answer()
             if not self.done and self.trouble is None:
                 self.trouble = truncated_answer() if self._came else invalid_answer(b"", "it is empty")
         return out
@@ -143,7 +130,6 @@ class Watch:
         elif kind == "message_delta":
             self._learn(e.usage)
             self.started = True
-            self._is_over = self._is_over or _stops(data)
         elif kind == "message_stop":
             self.done = self.started = True
         elif kind is None or kind == "error":
@@ -155,15 +141,6 @@ class Watch:
     def _learn(self, usage: Raw) -> None:
         if bytes(usage) not in _NULL:
             self._usages.append(bytes(usage))
-
-
-def _stops(data: bytes) -> bool:
-    """Whether a message_delta tells why the message stopped."""
-    try:
-        delta = _last(data).delta
-    except msgspec.ValidationError:
-        return False
-    return delta is not None and bool(delta.stop_reason)
 
 
 def whole(status: int, body: bytes) -> Usage | None:

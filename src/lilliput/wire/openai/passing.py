@@ -162,12 +162,10 @@ class Watch:
     def end(self) -> bytes:
         """What closes the answer at the end of the provider's bytes; sets `trouble` if it is not whole."""
         out = b""
-        is_whole = bool(self._over) and self._over >= self._open
         if not self.done and self._splitter.rest:
             out = self.feed(b"\n\n")
             if self.trouble:
-                is_cut = self.trouble.code == "upstream_invalid"
-                self.trouble = None if is_cut and is_whole else truncated_answer()
+                self.trouble = truncated_answer()
         if self.done or self.trouble:
             return out
         if not self._over >= self._open or not self._over:
